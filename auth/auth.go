@@ -1,0 +1,217 @@
+// Package auth signs people in with Logto: it is a relying party of OpenID Connect that knows Logto's own
+// parameters, claims and tokens, and nothing of any web framework, session store or template.
+//
+// Start reading at [New] for what is built once, and at [Session] for what a request does with it:
+//
+//	client, err := auth.New(auth.Config{Endpoint: "https://tenant.logto.app", AppID: …, AppSecret: …})
+//
+//	session := client.Session(storage)                     // in each request; see [Storage]
+//	url, err := session.SignIn(ctx, auth.SignInOptions{…}) // GET /sign-in: redirect there
+//	result, err := session.HandleSignInCallback(ctx, r.URL.Query())
+//	claims, err := session.IDTokenClaims(ctx)              // who it is, without a request
+//	info, err := session.FetchUserInfo(ctx)                // what Logto says now
+//	token, err := session.AccessToken(ctx, "https://shopping.your-app.com/api")
+//	url, err = session.SignOut(ctx, auth.SignOutOptions{…})
+//
+// An API that receives such a token asks [Client.VerifyAccessToken]; Logto's back-channel logout request is
+// checked by [Client.VerifyLogoutToken].
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Scopes of Logto beyond those that are always asked for (openid, profile, offline_access).
+// Each adds claims; see [Profile] for which, and where they are found.
+const (
+	ScopeEmail             = "email"
+	ScopePhone             = "phone"
+	ScopeAddress           = "address"
+	ScopeCustomData        = "custom_data"
+	ScopeIdentities        = "identities"
+	ScopeRoles             = "roles"
+	ScopeOrganizations     = "urn:logto:scope:organizations"
+	ScopeOrganizationRoles = "urn:logto:scope:organization_roles"
+)
+
+// resourceOrganizations must be among the requested resources for organization tokens; Client adds it by itself.
+const resourceOrganizations = "urn:logto:resource:organizations"
+
+// Config names the Logto and the application in it.
+type Config struct {
+	// Endpoint is Logto's base URL, such as https://tenant.logto.app; the issuer is Endpoint + "/oidc".
+	Endpoint string `yaml:"endpoint" env:"LOGTO_ENDPOINT"`
+	// InternalEndpoint, if set, is where connections to Endpoint really go, for a Logto that has another
+	// address inside a container network. Tokens are still checked against Endpoint.
+	InternalEndpoint string `yaml:"internal_endpoint" env:"LOGTO_INTERNAL_ENDPOINT"`
+	// AppID and AppSecret are the credentials of an application of the type "Traditional web".
+	AppID     string `yaml:"app_id" env:"LOGTO_APP_ID"`
+	AppSecret Secret `yaml:"app_secret" env:"LOGTO_APP_SECRET"`
+	// Scopes are asked for in addition to openid, profile and offline_access: the constants above, and the
+	// permissions of Resources and of organizations. Every scope is asked of every resource (RFC 8707 §2.2); Logto
+	// ignores those that a resource does not have.
+	Scopes []string `yaml:"scopes" env:"LOGTO_SCOPES" envSeparator:" "`
+	// Resources are the API resource indicators, to the letter as registered in Logto, that AccessToken may ask for.
+	Resources []string `yaml:"resources" env:"LOGTO_RESOURCES" envSeparator:" "`
+
+	// Leeway is how far Logto's clock and ours may differ, either way; 30 s if zero.
+	Leeway time.Duration `yaml:"-"`
+	// Replays remembers used logout tokens. Nil: in this process only, which is not enough for several instances.
+	Replays Replays `yaml:"-"`
+	// Transport makes the connections; http.DefaultTransport if nil.
+	Transport http.RoundTripper `yaml:"-"`
+	// Log receives what goes wrong without failing a call; slog.Default if nil.
+	Log *slog.Logger `yaml:"-"`
+}
+
+// Validate reports every fault, each a *SettingError, joined.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, &SettingError{Name: setting, Problem: fmt.Sprintf(format, args...)})
+	}
+	if c.Endpoint == "" {
+		fault("Endpoint", "is required, such as https://your-tenant.logto.app")
+	} else if !isBaseURL(c.Endpoint) {
+		fault("Endpoint", "must be an http or https URL without user, query or fragment")
+	}
+	if c.InternalEndpoint != "" && !isBaseURL(c.InternalEndpoint) {
+		fault("InternalEndpoint", "must be an http or https URL without user, query or fragment")
+	}
+	if c.AppID == "" {
+		fault("AppID", "is required: the App ID of a traditional web application in Logto")
+	}
+	if c.AppSecret == "" {
+		fault("AppSecret", "is required: an app secret of the same application")
+	}
+	for _, scope := range c.Scopes {
+		if !isScope(scope) {
+			fault("Scopes", "holds %q, which is not a scope (RFC 6749 §3.3)", scope)
+		}
+	}
+	for _, resource := range c.Resources {
+		if !isResource(resource) {
+			fault("Resources", "holds %q, which is not an absolute URI without fragment (RFC 8707 §2)", resource)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// A SettingError is one fault of a Config.
+type SettingError struct {
+	Name    string // the field of Config
+	Problem string // what is wrong with it; never a secret's value
+}
+
+func (e *SettingError) Error() string { return e.Name + " " + e.Problem }
+
+// Setting returns the name of the field at fault.
+func (e *SettingError) Setting() string { return e.Name }
+
+// A Secret is a string that does not show itself in logs, by fmt, or as JSON. Convert it to a string to use it.
+type Secret string
+
+const redacted = "[redacted]"
+
+func (Secret) String() string               { return redacted }
+func (Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) } // %d and %#v too
+func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Client is one Logto application, for all requests and people. It does not change and may be used concurrently.
+type Client struct {
+	config    Config
+	issuer    string
+	scopes    []string
+	resources []string
+	http      *http.Client
+	provider  *cached[*provider]
+	keys      *keySet
+	replays   Replays
+	log       *slog.Logger
+}
+
+// New checks the configuration and makes no request: Logto's discovery document and keys are fetched when they are
+// first needed, so an application starts and recovers without Logto.
+func New(config Config) (*Client, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("logto: %w", err)
+	}
+	config.Endpoint = strings.TrimRight(config.Endpoint, "/")
+	config.Resources = slices.Clone(config.Resources)
+	if config.Leeway == 0 {
+		config.Leeway = 30 * time.Second
+	}
+	c := &Client{
+		config:    config,
+		issuer:    config.Endpoint + "/oidc",
+		scopes:    union([]string{"openid", "profile", "offline_access"}, config.Scopes),
+		resources: union(config.Resources, nil),
+		http:      newHTTPClient(config),
+		replays:   config.Replays,
+		log:       config.Log,
+	}
+	if slices.Contains(c.scopes, ScopeOrganizations) {
+		c.resources = union(c.resources, []string{resourceOrganizations})
+	}
+	if c.replays == nil {
+		c.replays = &memoryReplays{}
+	}
+	if c.log == nil {
+		c.log = slog.Default()
+	}
+	c.provider = newProviderCache(c.issuer, c.http)
+	c.keys = newKeySet(c.http, c.provider)
+	return c, nil
+}
+
+// Format shows which application it is, whatever the verb: by itself, fmt would print the secret in c.config.
+func (c *Client) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "%s at %s", c.config.AppID, c.issuer)
+}
+
+// Issuer is the issuer identifier that tokens must carry: Endpoint + "/oidc".
+func (c *Client) Issuer() string { return c.issuer }
+
+// Resources returns the API resources that AccessToken may ask for, as configured.
+func (c *Client) Resources() []string { return slices.Clone(c.config.Resources) }
+
+// Session is what one person's browser does with Logto, as one request sees it. It is cheap: make one per request,
+// on that request's storage.
+func (c *Client) Session(storage Storage) *Session { return &Session{client: c, storage: storage} }
+
+// union returns the distinct strings of both lists in order.
+func union(a, b []string) []string {
+	var all []string
+	for _, s := range slices.Concat(a, b) {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func isBaseURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" &&
+		u.User == nil && u.RawQuery == "" && !strings.ContainsAny(s, "#?")
+}
+
+func isResource(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.IsAbs() && !strings.ContainsAny(s, "# ")
+}
+
+// isScope tells whether s is one scope token: printable ASCII but space, quote and backslash (RFC 6749 §3.3).
+func isScope(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r > '~' || r == '"' || r == '\\'
+	})
+}

@@ -1,0 +1,330 @@
+package auth
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Claim is one claim that may be absent (it was not asked for), null (the person lacks it), or have a value. A value
+// of a type that it should not have is kept for the JSON, but not given out.
+type Claim[T any] struct {
+	value T
+	valid bool
+	raw   json.RawMessage // as it came; nil: absent
+}
+
+// ClaimOf returns a claim that has a value.
+func ClaimOf[T any](value T) Claim[T] {
+	raw, err := json.Marshal(value)
+	return Claim[T]{value: value, valid: err == nil, raw: raw}
+}
+
+// Get returns the value, if there is one.
+func (c Claim[T]) Get() (T, bool) { return c.value, c.valid }
+
+// Value returns the value, or the zero value of its type if there is none.
+func (c Claim[T]) Value() T { return c.value }
+
+// IsZero reports whether the claim is absent; encoding/json asks it for `omitzero`.
+func (c Claim[T]) IsZero() bool { return c.raw == nil }
+
+// IsNull reports whether the claim is there without a value.
+func (c Claim[T]) IsNull() bool { return string(c.raw) == "null" }
+
+// MarshalJSON returns what came from Logto.
+func (c Claim[T]) MarshalJSON() ([]byte, error) {
+	if c.raw == nil {
+		return []byte("null"), nil
+	}
+	return c.raw, nil
+}
+
+// UnmarshalJSON never fails on a value of another type: one odd claim must not cost a person their sign-in.
+func (c *Claim[T]) UnmarshalJSON(raw []byte) error {
+	*c = Claim[T]{raw: slices.Clone(raw)}
+	if string(raw) == "null" {
+		return nil
+	}
+	var value T
+	if json.Unmarshal(raw, &value) == nil {
+		c.value, c.valid = value, true
+	}
+	return nil
+}
+
+// Profile is what Logto knows of a person, by the scope that was asked for (OpenID Connect Core §5.1, Logto's docs on
+// user claims). The claims marked "userinfo" are never in an ID token by default.
+type Profile struct {
+	// Scope profile.
+	Name              Claim[string] `json:"name,omitzero"`
+	GivenName         Claim[string] `json:"given_name,omitzero"`
+	FamilyName        Claim[string] `json:"family_name,omitzero"`
+	MiddleName        Claim[string] `json:"middle_name,omitzero"`
+	Nickname          Claim[string] `json:"nickname,omitzero"`
+	PreferredUsername Claim[string] `json:"preferred_username,omitzero"`
+	ProfileURL        Claim[string] `json:"profile,omitzero"`
+	Picture           Claim[string] `json:"picture,omitzero"`
+	Website           Claim[string] `json:"website,omitzero"`
+	Gender            Claim[string] `json:"gender,omitzero"`
+	Birthdate         Claim[string] `json:"birthdate,omitzero"`
+	Zoneinfo          Claim[string] `json:"zoneinfo,omitzero"`
+	Locale            Claim[string] `json:"locale,omitzero"`
+	Username          Claim[string] `json:"username,omitzero"`   // Logto's
+	CreatedAt         Claim[Millis] `json:"created_at,omitzero"` // Logto's
+	UpdatedAt         Claim[Millis] `json:"updated_at,omitzero"` // milliseconds, where OpenID Connect has seconds
+
+	// Scope email, phone, address.
+	Email               Claim[string]  `json:"email,omitzero"`
+	EmailVerified       Claim[bool]    `json:"email_verified,omitzero"`
+	PhoneNumber         Claim[string]  `json:"phone_number,omitzero"`
+	PhoneNumberVerified Claim[bool]    `json:"phone_number_verified,omitzero"`
+	Address             Claim[Address] `json:"address,omitzero"`
+
+	// Scope custom_data: what the application stored with the person; userinfo.
+	CustomData Claim[map[string]any] `json:"custom_data,omitzero"`
+	// Scope identities: social and enterprise accounts; userinfo.
+	Identities    Claim[map[string]Identity] `json:"identities,omitzero"`
+	SSOIdentities Claim[[]SSOIdentity]       `json:"sso_identities,omitzero"`
+	// Scope roles: names of the person's API resource roles.
+	Roles Claim[[]string] `json:"roles,omitzero"`
+	// ScopeOrganizations: IDs, and, in userinfo, what they are called.
+	Organizations    Claim[[]string]       `json:"organizations,omitzero"`
+	OrganizationData Claim[[]Organization] `json:"organization_data,omitzero"`
+	// ScopeOrganizationRoles: each "<organization ID>:<role>".
+	OrganizationRoles Claim[[]string] `json:"organization_roles,omitzero"`
+}
+
+// DisplayName is how to call the person: their name, or the next best claim; empty if there is none.
+func (p Profile) DisplayName() string {
+	for _, claim := range []Claim[string]{p.Name, p.Username, p.Email, p.PhoneNumber} {
+		if claim.Value() != "" {
+			return claim.Value()
+		}
+	}
+	return ""
+}
+
+// Millis is a time in milliseconds since 1970, as Logto writes it.
+type Millis int64
+
+// Time returns it as a time.
+func (m Millis) Time() time.Time { return time.UnixMilli(int64(m)) }
+
+// Address is a postal address (OpenID Connect Core §5.1.1). Logto's may carry further keys, which are in the JSON of
+// the claim.
+type Address struct {
+	Formatted     string `json:"formatted,omitempty"`
+	StreetAddress string `json:"street_address,omitempty"`
+	Locality      string `json:"locality,omitempty"`
+	Region        string `json:"region,omitempty"`
+	PostalCode    string `json:"postal_code,omitempty"`
+	Country       string `json:"country,omitempty"`
+}
+
+// Identity is an account of the person at a social identity provider.
+type Identity struct {
+	UserID  string         `json:"userId"`
+	Details map[string]any `json:"details,omitempty"`
+}
+
+// SSOIdentity is an account of the person at an enterprise identity provider.
+type SSOIdentity struct {
+	Issuer     string         `json:"issuer"`
+	IdentityID string         `json:"identityId"`
+	Detail     map[string]any `json:"detail,omitempty"`
+}
+
+// Organization is one that the person is a member of.
+type Organization struct {
+	ID          string        `json:"id"`
+	Name        string        `json:"name"`
+	Description Claim[string] `json:"description,omitzero"`
+}
+
+// Audience is one or several audiences: a string or an array in JSON (RFC 7519 §4.1.3).
+type Audience []string
+
+// UnmarshalJSON accepts both forms.
+func (a *Audience) UnmarshalJSON(raw []byte) error {
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		*a = Audience{one}
+		return nil
+	}
+	var many []string
+	if err := json.Unmarshal(raw, &many); err != nil {
+		return err
+	}
+	*a = many
+	return nil
+}
+
+// MarshalJSON writes a single audience as a string, as Logto does.
+func (a Audience) MarshalJSON() ([]byte, error) {
+	if len(a) == 1 {
+		return json.Marshal(a[0])
+	}
+	return json.Marshal([]string(a))
+}
+
+// NumericDate is a time in seconds since 1970, possibly with a fraction (RFC 7519 §2); zero if absent.
+type NumericDate float64
+
+// Time returns it as a time. What lies beyond the year 9999 is that year's end, and likewise before the year 1: a number
+// that overflows must not turn a date in the future into one of the past.
+func (d NumericDate) Time() time.Time {
+	const first, last = -62135596800, 253402300799
+	return time.UnixMilli(int64(min(max(float64(d), first), last) * 1000))
+}
+
+// IDTokenClaims are the claims of a verified ID token (OpenID Connect Core §2).
+type IDTokenClaims struct {
+	Issuer          string      `json:"iss"`
+	Subject         string      `json:"sub"`
+	Audience        Audience    `json:"aud"`
+	Expiry          NumericDate `json:"exp"`
+	IssuedAt        NumericDate `json:"iat"`
+	AuthTime        NumericDate `json:"auth_time,omitzero"`
+	Nonce           string      `json:"nonce,omitzero"`
+	AuthorizedParty string      `json:"azp,omitzero"`
+	AccessTokenHash string      `json:"at_hash,omitzero"`
+	SessionID       string      `json:"sid,omitzero"` // of the session at Logto
+	Profile
+
+	// Extra are the claims that this package does not know, such as a tenant's custom claims.
+	Extra map[string]json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON keeps unknown claims in Extra.
+func (c *IDTokenClaims) UnmarshalJSON(data []byte) (err error) {
+	*c = IDTokenClaims{}
+	c.Extra, err = unmarshalClaims(data, c)
+	return err
+}
+
+// MarshalJSON writes known and unknown claims.
+func (c IDTokenClaims) MarshalJSON() ([]byte, error) {
+	type plain IDTokenClaims
+	return marshalClaims(plain(c), c.Extra)
+}
+
+// UserInfo is the answer of the userinfo endpoint (OpenID Connect Core §5.3.2).
+type UserInfo struct {
+	Subject string `json:"sub"`
+	Profile
+
+	// Extra are the claims that this package does not know.
+	Extra map[string]json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON keeps unknown claims in Extra.
+func (u *UserInfo) UnmarshalJSON(data []byte) (err error) {
+	*u = UserInfo{}
+	u.Extra, err = unmarshalClaims(data, u)
+	return err
+}
+
+// MarshalJSON writes known and unknown claims.
+func (u UserInfo) MarshalJSON() ([]byte, error) {
+	type plain UserInfo
+	return marshalClaims(plain(u), u.Extra)
+}
+
+// AccessTokenClaims are the claims of a JWT access token (RFC 9068 §2.2).
+type AccessTokenClaims struct {
+	ID             string        `json:"jti,omitzero"`
+	Issuer         string        `json:"iss"`
+	Subject        string        `json:"sub"`
+	Audience       Audience      `json:"aud"`
+	ClientID       string        `json:"client_id"`
+	Expiry         NumericDate   `json:"exp"`
+	IssuedAt       NumericDate   `json:"iat"`
+	NotBefore      NumericDate   `json:"nbf,omitzero"`
+	Scope          Claim[string] `json:"scope,omitzero"`
+	OrganizationID string        `json:"organization_id,omitzero"` // of a resource's token within an organization
+
+	// Extra are the claims that this package does not know, such as those of Logto's custom JWT.
+	Extra map[string]json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON keeps unknown claims in Extra.
+func (c *AccessTokenClaims) UnmarshalJSON(data []byte) (err error) {
+	*c = AccessTokenClaims{}
+	c.Extra, err = unmarshalClaims(data, c)
+	return err
+}
+
+// MarshalJSON writes known and unknown claims.
+func (c AccessTokenClaims) MarshalJSON() ([]byte, error) {
+	type plain AccessTokenClaims
+	return marshalClaims(plain(c), c.Extra)
+}
+
+// Scopes returns the granted scopes; none is a token that permits nothing.
+func (c AccessTokenClaims) Scopes() []string { return strings.Fields(c.Scope.Value()) }
+
+// HasScopes reports whether all of them were granted.
+func (c AccessTokenClaims) HasScopes(scopes ...string) bool {
+	granted := c.Scopes()
+	return !slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(granted, s) })
+}
+
+const organizationAudience = "urn:logto:organization:"
+
+// OrganizationAudience is the audience of an organization's own tokens, for [Client.VerifyAccessToken].
+func OrganizationAudience(id string) string { return organizationAudience + id }
+
+// Organization returns the organization that the token is for, in either of Logto's forms; empty if for none.
+func (c AccessTokenClaims) Organization() string {
+	if c.OrganizationID != "" {
+		return c.OrganizationID
+	}
+	for _, audience := range c.Audience {
+		if id, ok := strings.CutPrefix(audience, organizationAudience); ok {
+			return id
+		}
+	}
+	return ""
+}
+
+// unmarshalClaims fills the fields of the struct that v points to, by their exact names, and returns the rest. It does
+// not leave that to encoding/json, which takes "SUB" for "sub".
+func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err error) {
+	if err := json.Unmarshal(data, &rest); err != nil || rest == nil {
+		return nil, fmt.Errorf("%w: the claims are not a JSON object", ErrInvalidToken)
+	}
+	target := reflect.ValueOf(v).Elem()
+	for _, field := range reflect.VisibleFields(target.Type()) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		raw, ok := rest[name]
+		if name == "" || name == "-" || !ok {
+			continue
+		}
+		delete(rest, name)
+		if err := json.Unmarshal(raw, target.FieldByIndex(field.Index).Addr().Interface()); err != nil {
+			return nil, fmt.Errorf("%w: claim %s has the wrong type", ErrInvalidToken, name)
+		}
+	}
+	if len(rest) == 0 {
+		return nil, nil
+	}
+	return rest, nil
+}
+
+func marshalClaims(known any, extra map[string]json.RawMessage) ([]byte, error) {
+	data, err := json.Marshal(known)
+	if err != nil || len(extra) == 0 {
+		return data, err
+	}
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, err
+	}
+	maps.Copy(all, extra)
+	return json.Marshal(all)
+}

@@ -1,0 +1,40 @@
+package auth
+
+import "context"
+
+// User is the person whom a guard let through.
+type User struct {
+	// Subject is the person's stable ID in Logto; what to key own data by.
+	Subject string
+	// Claims are those of the ID token, as of sign-in or the last refresh.
+	Claims IDTokenClaims
+	// Info is what Logto's userinfo endpoint answered for this request; nil unless the guard was asked to fetch it.
+	Info *UserInfo
+}
+
+type userKey struct{}
+
+// WithUser returns a context that carries the person.
+func WithUser(ctx context.Context, user *User) context.Context {
+	return context.WithValue(ctx, userKey{}, user)
+}
+
+// UserFrom returns the person whom a guard put into the context, or nil. It works in every package that gets the
+// request's context, without knowing the web framework.
+func UserFrom(ctx context.Context) *User {
+	user, _ := ctx.Value(userKey{}).(*User)
+	return user
+}
+
+type accessTokenKey struct{}
+
+// WithAccessToken returns a context that carries the claims of the access token that a request came with.
+func WithAccessToken(ctx context.Context, claims AccessTokenClaims) context.Context {
+	return context.WithValue(ctx, accessTokenKey{}, claims)
+}
+
+// AccessTokenFrom returns the claims that an API's guard put into the context; false if there are none.
+func AccessTokenFrom(ctx context.Context) (AccessTokenClaims, bool) {
+	claims, ok := ctx.Value(accessTokenKey{}).(AccessTokenClaims)
+	return claims, ok
+}

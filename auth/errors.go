@@ -1,0 +1,125 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"golang.org/x/oauth2"
+)
+
+// What a caller may act on; test with errors.Is. Failures of the Storage come through as they are, wrapped.
+var (
+	// ErrNotAuthenticated: nobody is signed in in this session.
+	ErrNotAuthenticated = errors.New("not authenticated")
+	// ErrSignInRequired: the person is signed in here, but Logto no longer gives tokens for it (the grant expired or
+	// was revoked, or there is no refresh token). Send them to sign in again.
+	ErrSignInRequired = errors.New("sign-in required")
+	// ErrUnknownSignIn: the callback's state is missing, unknown, used, too old, or of another browser.
+	ErrUnknownSignIn = errors.New("unknown sign-in")
+	// ErrInvalidCallback: the callback carries parameters that Logto does not send: repeated, missing, or the iss
+	// of another issuer (RFC 9207 §2.4).
+	ErrInvalidCallback = errors.New("invalid callback")
+	// ErrInvalidToken: a token failed verification. What Logto sent is not used.
+	ErrInvalidToken = errors.New("invalid token")
+	// ErrOpaqueToken: the token is not a JWT, so it has no claims to read.
+	ErrOpaqueToken = errors.New("opaque token")
+	// ErrInvalidOption: an option was refused before anything was sent.
+	ErrInvalidOption = errors.New("invalid option")
+	// ErrUnknownResource: the resource is not among Config.Resources, so Logto would refuse it.
+	ErrUnknownResource = errors.New("resource is not configured")
+	// ErrOrganizationsScope: an organization token needs [ScopeOrganizations] among Config.Scopes.
+	ErrOrganizationsScope = errors.New("the scope " + ScopeOrganizations + " is not configured")
+	// ErrProvider: Logto could not be reached, did not answer in time, or gave an answer that is none.
+	// [IsTimeout] tells the second case.
+	ErrProvider = errors.New("logto")
+)
+
+// OAuthError is an error that Logto answered with (RFC 6749 §4.1.2.1 and §5.2, OpenID Connect Core §3.1.2.6).
+// Its text is meant for logs and developers, not for the person.
+type OAuthError struct {
+	Code        string // such as "access_denied"; empty if the answer held none
+	Description string // for developers
+	LogtoCode   string // Logto's own, such as "oidc.access_denied"; empty in a redirect
+	Status      int    // of the HTTP answer; 0 in a redirect
+}
+
+func (e *OAuthError) Error() string {
+	text := "logto answered"
+	if e.Status != 0 {
+		text += fmt.Sprintf(" %d", e.Status)
+	}
+	if e.Code != "" {
+		text += " " + e.Code
+	}
+	if e.Description != "" {
+		text += ": " + e.Description
+	}
+	return text
+}
+
+// IsTimeout tells whether err comes from Logto not answering in time.
+func IsTimeout(err error) bool {
+	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded)
+}
+
+// oauthError reads the error that an answer's body holds (RFC 6749 §5.2); a body that is none gives only the status.
+func oauthError(status int, body []byte) *OAuthError {
+	var fields struct {
+		Code        any `json:"error"`
+		Description any `json:"error_description"`
+		LogtoCode   any `json:"code"`
+	}
+	_ = json.Unmarshal(body, &fields) // not JSON: the fields stay empty
+	return &OAuthError{
+		Code:        printable(fields.Code),
+		Description: printable(fields.Description),
+		LogtoCode:   printable(fields.LogtoCode),
+		Status:      status,
+	}
+}
+
+// printable returns s, if it is a string, cut to a length and alphabet that cannot disturb a log.
+func printable(s any) string {
+	text, _ := s.(string)
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, " "))
+	if runes := []rune(text); len(runes) > 300 {
+		return string(runes[:300]) + "…"
+	}
+	return text
+}
+
+// providerError gives what a library says of a failed call one of our two shapes: an *OAuthError if Logto answered with
+// one, else a wrapped ErrProvider. The body of an answer goes no further.
+func providerError(ctx context.Context, step string, err error) error {
+	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		status := 0
+		if answer.Response != nil {
+			status = answer.Response.StatusCode
+		}
+		if status != http.StatusOK {
+			return fmt.Errorf("%s: %w", step, oauthError(status, answer.Body))
+		}
+		return fmt.Errorf("%s: %w: an error under status 200", step, ErrProvider)
+	}
+	if cause := ctx.Err(); cause != nil { // some libraries drop it from the chain
+		return fmt.Errorf("%s: %w: %w", step, ErrProvider, cause)
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return fmt.Errorf("%s: %w: %w", step, ErrProvider, err)
+	}
+	return fmt.Errorf("%s: %w: %s", step, ErrProvider, printable(err.Error()))
+}

@@ -1,0 +1,219 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// callTimeout bounds each request to Logto, from connecting to the last byte.
+	callTimeout = 10 * time.Second
+	// maxAnswer bounds the body of each answer, in bytes; a discovery document has about 3 KB.
+	maxAnswer = 1 << 20
+)
+
+// provider is what Logto's discovery document says (OpenID Connect Discovery 1.0 §3).
+type provider struct {
+	Issuer                string   `json:"issuer"`
+	AuthorizationEndpoint string   `json:"authorization_endpoint"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
+	EndSessionEndpoint    string   `json:"end_session_endpoint"`
+	JWKSURI               string   `json:"jwks_uri"`
+	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
+	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
+}
+
+// asymmetric are the signature algorithms accepted at all, whatever discovery announces: none of them lets a public
+// key, or the application's secret, pass for a signing key.
+var asymmetric = []string{
+	oidc.ES256, oidc.ES384, oidc.ES512, oidc.RS256, oidc.RS384, oidc.RS512,
+	oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+}
+
+func newProviderCache(issuer string, client *http.Client) *cached[*provider] {
+	return &cached[*provider]{
+		fresh: time.Hour,
+		stale: 24 * time.Hour, // addresses hardly ever change: an outage of Logto should not be made worse
+		limit: rate.NewLimiter(rate.Every(time.Second), 10),
+		fetch: func(ctx context.Context) (*provider, error) {
+			// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
+			var p provider
+			if err := fetch(ctx, client, issuer+"/.well-known/openid-configuration", &p); err != nil {
+				return nil, fmt.Errorf("discovery: %w", err)
+			}
+			if p.Issuer != issuer { // Discovery §4.3
+				return nil, fmt.Errorf("discovery: %w: the document is of another issuer", ErrProvider)
+			}
+			return &p, p.complete()
+		},
+	}
+}
+
+// complete checks what sign-in cannot do without, and cuts the announced algorithms by our own list.
+func (p *provider) complete() error {
+	for _, endpoint := range []string{p.AuthorizationEndpoint, p.TokenEndpoint, p.UserinfoEndpoint, p.JWKSURI} {
+		if u, err := url.Parse(endpoint); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			return fmt.Errorf("discovery: %w: an endpoint is missing or not a URL", ErrProvider)
+		}
+	}
+	p.SigningAlgs = slices.DeleteFunc(p.SigningAlgs, func(alg string) bool { return !slices.Contains(asymmetric, alg) })
+	if len(p.SigningAlgs) == 0 {
+		return fmt.Errorf("discovery: %w: no usable signature algorithm", ErrProvider)
+	}
+	return nil
+}
+
+// Ready reports whether Logto's discovery document is known, fetching it if it is not: nil, or why not.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.provider.get(ctx)
+	return err
+}
+
+// oauth is the OAuth 2.0 view on the provider. The authentication style is fixed: to detect it, x/oauth2 would repeat
+// a failed request and so spend a code or a refresh token twice.
+func (c *Client) oauth(p *provider) *oauth2.Config {
+	return &oauth2.Config{
+		ClientID:     c.config.AppID,
+		ClientSecret: string(c.config.AppSecret),
+		Endpoint: oauth2.Endpoint{
+			AuthURL:   p.AuthorizationEndpoint,
+			TokenURL:  p.TokenEndpoint,
+			AuthStyle: oauth2.AuthStyleInHeader,
+		},
+	}
+}
+
+// newHTTPClient bounds every answer, and follows no redirect: no endpoint of Logto's redirects a server, and a followed
+// one could take the application's secret along.
+func newHTTPClient(config Config) *http.Client {
+	transport := config.Transport
+	if transport == nil {
+		transport = http.DefaultTransport
+		if shared, ok := transport.(*http.Transport); ok { // and not what somebody has put around it
+			shared = shared.Clone()
+			shared.MaxIdleConnsPerHost = 32 // all requests go to one host
+			transport = shared
+		}
+	}
+	return &http.Client{
+		Transport:     bounded{next: inward(transport, config.Endpoint, config.InternalEndpoint)},
+		Timeout:       2 * refreshTimeout, // a net below the contexts of the single calls, which are all shorter
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// bounded fails the reading of an answer past maxAnswer.
+type bounded struct{ next http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := b.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
+	return response, nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// inward sends requests for endpoint to the address internal instead, under the same Host.
+func inward(next http.RoundTripper, endpoint, internal string) http.RoundTripper {
+	if internal == "" {
+		return next
+	}
+	from, _ := url.Parse(endpoint) // both were validated
+	to, _ := url.Parse(internal)
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Scheme == from.Scheme && r.URL.Host == from.Host {
+			r = r.Clone(r.Context())
+			r.Host = from.Host
+			r.URL.Scheme, r.URL.Host = to.Scheme, to.Host
+		}
+		return next.RoundTrip(r)
+	})
+}
+
+// cached holds one thing that Logto publishes: fetched once for all who wait for it, used for a while, and kept a
+// little longer when it can't be fetched again. A failure is never kept.
+type cached[T any] struct {
+	fetch func(context.Context) (T, error)
+	fresh time.Duration // used without asking
+	stale time.Duration // used when asking fails
+	limit *rate.Limiter
+
+	flight singleflight.Group
+	mu     sync.Mutex
+	value  T
+	at     time.Time // when it was fetched; zero: there is no value yet
+	next   time.Time // when to ask for a newer one
+}
+
+// retryAfter is how long a value that could not be renewed serves before that is tried again, so that not every call
+// waits for a Logto that does not answer.
+const retryAfter = 10 * time.Second
+
+// get returns the value, fetching it if there is none that is fresh.
+func (c *cached[T]) get(ctx context.Context) (T, error) {
+	c.mu.Lock()
+	value, usable, fresh := c.value, time.Since(c.at) < c.stale, time.Now().Before(c.next)
+	c.mu.Unlock()
+	if usable && (fresh || c.exhausted()) {
+		return value, nil
+	}
+	fetched, err := c.renew(ctx)
+	if err != nil && usable {
+		return value, nil
+	}
+	return fetched, err
+}
+
+// exhausted reports whether the next fetch would have to wait for the limit.
+func (c *cached[T]) exhausted() bool { return c.limit.Tokens() < 1 }
+
+// renew fetches the value however fresh it is. All who wait share one request, which none of them can cancel; it ends
+// by its own time-out.
+func (c *cached[T]) renew(ctx context.Context) (T, error) {
+	shared := c.flight.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		if err := c.limit.Wait(ctx); err != nil {
+			return nil, fmt.Errorf("%w: too many requests: %w", ErrProvider, err)
+		}
+		value, err := c.fetch(ctx)
+		now := time.Now()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if err != nil {
+			if later := now.Add(retryAfter); c.next.Before(later) {
+				c.next = later
+			}
+			return nil, err
+		}
+		c.value, c.at, c.next = value, now, now.Add(c.fresh)
+		return value, nil
+	})
+	var none T
+	select {
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: %w", ErrProvider, ctx.Err())
+	case result := <-shared:
+		if result.Err != nil {
+			return none, result.Err
+		}
+		return result.Val.(T), nil
+	}
+}

@@ -1,0 +1,258 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// signInLife is how long a person may take at Logto's pages.
+const signInLife = 10 * time.Minute
+
+// Prompt asks Logto for a page that it would otherwise skip (OpenID Connect Core §3.1.2.1).
+type Prompt string
+
+const (
+	PromptNone    Prompt = "none"    // no page at all: an error if one is needed
+	PromptLogin   Prompt = "login"   // the sign-in page, even with a live session at Logto
+	PromptConsent Prompt = "consent" // needed for offline_access; Logto shows no page for an application of its own tenant
+)
+
+// FirstScreen is the page of Logto's that the person sees first (Logto's docs, "First screen").
+type FirstScreen string
+
+const (
+	FirstScreenSignIn             FirstScreen = "sign_in"
+	FirstScreenRegister           FirstScreen = "register"
+	FirstScreenResetPassword      FirstScreen = "reset_password"
+	FirstScreenIdentifierSignIn   FirstScreen = "identifier:sign_in"
+	FirstScreenIdentifierRegister FirstScreen = "identifier:register"
+	FirstScreenSingleSignOn       FirstScreen = "single_sign_on"
+)
+
+// InteractionMode is what Logto had before FirstScreen.
+//
+// Deprecated: use FirstScreen; this is for a Logto before 1.17.
+type InteractionMode string
+
+const (
+	InteractionModeSignIn InteractionMode = "signIn"
+	InteractionModeSignUp InteractionMode = "signUp"
+)
+
+// Identifier is a kind of name that Logto's page asks for, with the "identifier:…" first screens.
+type Identifier string
+
+const (
+	IdentifierUsername Identifier = "username"
+	IdentifierEmail    Identifier = "email"
+	IdentifierPhone    Identifier = "phone"
+)
+
+// DirectSignIn skips Logto's sign-in page for the page of another identity provider.
+type DirectSignIn struct {
+	Method string // "social" or "sso"
+	Target string // the connector's target, such as "google", or the enterprise connector's ID
+}
+
+// SignInOptions say how a sign-in goes. Only RedirectURI is required.
+type SignInOptions struct {
+	// RedirectURI is the callback's address, as registered in Logto to the letter.
+	RedirectURI string
+	// ReturnTo comes back in CallbackResult: where the person wanted to go. It does not leave the Storage.
+	ReturnTo string
+
+	Prompt          []Prompt // PromptConsent if empty, so that there is a refresh token; with PromptLogin add it
+	FirstScreen     FirstScreen
+	InteractionMode InteractionMode
+	Identifiers     []Identifier
+	DirectSignIn    *DirectSignIn
+	LoginHint       string        // fills in the identifier on Logto's page
+	OneTimeToken    string        // of a magic link; needs LoginHint, the e-mail it was sent to
+	OrganizationID  string        // whose branding Logto's page shows
+	UILocales       []string      // BCP 47, in the order of preference
+	MaxAge          time.Duration // if not zero, the person must have signed in at Logto this recently; whole seconds
+	// Extra are further parameters; those that this package sets are refused.
+	Extra url.Values
+}
+
+// reserved are the parameters that decide the security of a sign-in, or that have an option of their own.
+var reserved = []string{
+	"client_id", "client_secret", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce",
+	"code_challenge", "code_challenge_method", "resource", "request", "request_uri", "claims", "registration",
+	"prompt", "max_age", "first_screen", "interaction_mode", "identifier", "direct_sign_in", "login_hint",
+	"one_time_token", "organization_id", "ui_locales", "id_token_hint",
+}
+
+// validate refuses what Logto would answer with an error, or by discarding all of its own parameters.
+func (o SignInOptions) validate() error {
+	known := func(kind string, value string, all ...string) error {
+		if value == "" || slices.Contains(all, value) {
+			return nil
+		}
+		return fmt.Errorf("%w: %s %q", ErrInvalidOption, kind, value)
+	}
+	var faults []error
+	if u, err := url.Parse(o.RedirectURI); err != nil || !u.IsAbs() || u.Fragment != "" {
+		faults = append(faults, fmt.Errorf("%w: redirect URI is not absolute", ErrInvalidOption))
+	}
+	for _, p := range o.Prompt {
+		faults = append(faults, known("prompt", string(p), string(PromptNone), string(PromptLogin), string(PromptConsent)))
+	}
+	if slices.Contains(o.Prompt, PromptNone) && len(o.Prompt) > 1 {
+		faults = append(faults, fmt.Errorf("%w: prompt none goes with no other", ErrInvalidOption))
+	}
+	for _, i := range o.Identifiers {
+		faults = append(faults, known("identifier", string(i), string(IdentifierUsername), string(IdentifierEmail), string(IdentifierPhone)))
+	}
+	faults = append(faults,
+		known("first screen", string(o.FirstScreen), string(FirstScreenSignIn), string(FirstScreenRegister),
+			string(FirstScreenResetPassword), string(FirstScreenIdentifierSignIn),
+			string(FirstScreenIdentifierRegister), string(FirstScreenSingleSignOn)),
+		known("interaction mode", string(o.InteractionMode), string(InteractionModeSignIn), string(InteractionModeSignUp)))
+	if d := o.DirectSignIn; d != nil {
+		faults = append(faults, known("direct sign-in method", d.Method, "social", "sso"))
+		if d.Method == "" || d.Target == "" {
+			faults = append(faults, fmt.Errorf("%w: direct sign-in needs a method and a target", ErrInvalidOption))
+		}
+	}
+	if slices.ContainsFunc(o.UILocales, func(tag string) bool { return !isLanguageTag(tag) }) {
+		faults = append(faults, fmt.Errorf("%w: a UI locale is not a language tag", ErrInvalidOption))
+	}
+	if o.OneTimeToken != "" && o.LoginHint == "" {
+		faults = append(faults, fmt.Errorf("%w: a one-time token needs the login hint", ErrInvalidOption))
+	}
+	if o.MaxAge < 0 || o.MaxAge%time.Second != 0 {
+		faults = append(faults, fmt.Errorf("%w: max age is not in whole seconds", ErrInvalidOption))
+	}
+	for name := range o.Extra {
+		if slices.Contains(reserved, name) {
+			faults = append(faults, fmt.Errorf("%w: the parameter %q is reserved", ErrInvalidOption, name))
+		}
+	}
+	return cmp.Or(faults...)
+}
+
+// isLanguageTag tells whether s may be one: letters, digits and hyphens (RFC 5646 §2.1).
+func isLanguageTag(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
+}
+
+// pendingSignIn is what a sign-in must remember until its callback.
+type pendingSignIn struct {
+	State       string        `json:"state"`
+	Nonce       string        `json:"nonce"`
+	Verifier    string        `json:"verifier"`
+	RedirectURI string        `json:"redirect_uri"`
+	ReturnTo    string        `json:"return_to,omitempty"`
+	MaxAge      time.Duration `json:"max_age,omitempty"`
+}
+
+// SignIn begins a sign-in and returns the URL at Logto to redirect the browser to: an authorization code request with
+// PKCE (RFC 7636), state and nonce. Sign-ins are independent of each other; each must end within 10 minutes.
+// Errors: [ErrInvalidOption], [ErrProvider], or the Storage's.
+func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, error) {
+	if err := options.validate(); err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	p, err := s.client.provider.get(ctx)
+	if err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	pending := pendingSignIn{
+		State:       rand.Text() + rand.Text(), // 260 bits
+		Nonce:       rand.Text() + rand.Text(),
+		Verifier:    oauth2.GenerateVerifier(),
+		RedirectURI: options.RedirectURI,
+		ReturnTo:    options.ReturnTo,
+		MaxAge:      options.MaxAge,
+	}
+	value, err := json.Marshal(pending)
+	if err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	address, err := url.Parse(p.AuthorizationEndpoint)
+	if err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	if err := s.storage.PutSignIn(ctx, pending.State, value, signInLife); err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	query := address.Query()
+	for name, values := range s.client.authorizationRequest(options, pending) {
+		query[name] = values
+	}
+	address.RawQuery = query.Encode()
+	return address.String(), nil
+}
+
+// authorizationRequest builds the parameters. x/oauth2's AuthCodeURL can't: it keeps only one resource.
+func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) url.Values {
+	query := url.Values{
+		"client_id":             {c.config.AppID},
+		"response_type":         {"code"},
+		"redirect_uri":          {o.RedirectURI},
+		"scope":                 {strings.Join(c.scopes, " ")},
+		"state":                 {pending.State},
+		"nonce":                 {pending.Nonce},
+		"code_challenge":        {oauth2.S256ChallengeFromVerifier(pending.Verifier)},
+		"code_challenge_method": {"S256"},
+	}
+	if len(c.resources) > 0 {
+		query["resource"] = c.resources
+	}
+	if len(o.Prompt) == 0 {
+		o.Prompt = []Prompt{PromptConsent}
+	}
+	direct := ""
+	if o.DirectSignIn != nil {
+		direct = o.DirectSignIn.Method + ":" + o.DirectSignIn.Target
+	}
+	maxAge := ""
+	if o.MaxAge > 0 {
+		maxAge = strconv.Itoa(int(o.MaxAge / time.Second))
+	}
+	for name, value := range map[string]string{
+		"prompt":           join(o.Prompt),
+		"first_screen":     string(o.FirstScreen),
+		"interaction_mode": string(o.InteractionMode),
+		"identifier":       join(o.Identifiers),
+		"direct_sign_in":   direct,
+		"login_hint":       o.LoginHint,
+		"one_time_token":   o.OneTimeToken,
+		"organization_id":  o.OrganizationID,
+		"ui_locales":       join(o.UILocales),
+		"max_age":          maxAge,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	for name, values := range o.Extra {
+		query[name] = values
+	}
+	return query
+}
+
+// join writes a list as OAuth does, separated by spaces.
+func join[S ~string](list []S) string {
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(s))
+	}
+	return b.String()
+}

@@ -1,0 +1,378 @@
+package auth
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+const (
+	// refreshTimeout bounds a refresh from the lock to the save. It is long, for giving one up loses a rotated token.
+	refreshTimeout = 30 * time.Second
+	// renewEarly is how long before its end an access token is renewed, so that it does not expire on its way.
+	renewEarly = 30 * time.Second
+	// unknownLife is assumed of a token that came without expires_in.
+	unknownLife = 5 * time.Minute
+)
+
+// Token is an access token for a request. It redacts itself; string(token.Value) is what to send.
+type Token struct {
+	Value  Secret
+	Scopes []string  // granted
+	Expiry time.Time // as Logto said
+}
+
+// LogValue implements slog.LogValuer.
+func (t Token) LogValue() slog.Value {
+	return slog.GroupValue(slog.Any("scopes", t.Scopes), slog.Time("expiry", t.Expiry))
+}
+
+// A TokenOption changes which token is asked for.
+type TokenOption func(*tokenRequest)
+
+type tokenRequest struct {
+	target
+	force bool
+}
+
+// target is what an access token is for. The zero target is the opaque token for Logto itself.
+type target struct {
+	resource, organization string
+	scopes                 []string
+}
+
+// key names the target in the token record. Neither a resource nor an ID holds a space.
+func (t target) key() string {
+	return strings.Join(append([]string{t.resource, t.organization}, t.scopes...), " ")
+}
+
+// WithScopes asks for fewer scopes than were granted at sign-in.
+func WithScopes(scopes ...string) TokenOption {
+	return func(r *tokenRequest) {
+		r.scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
+	}
+}
+
+// WithOrganization asks for a resource's token within an organization: its scopes are those of the person's roles there.
+func WithOrganization(id string) TokenOption {
+	return func(r *tokenRequest) { r.organization = id }
+}
+
+// ForceRefresh asks Logto even if there is a token that has not expired, for example after a role has changed.
+func ForceRefresh() TokenOption {
+	return func(r *tokenRequest) { r.force = true }
+}
+
+// AccessToken returns a token for an API resource of Config.Resources, or, for "", the opaque one for Logto's
+// userinfo endpoint. It is kept until shortly before it expires and then renewed with the refresh token, by one
+// request at a time for the whole session.
+//
+// Errors: [ErrNotAuthenticated]; [ErrSignInRequired]; [ErrUnknownResource], [ErrOrganizationsScope] and [ErrInvalidOption]
+// before any request; an [*OAuthError] (access_denied: not a member of the organization; invalid_target: the
+// resource does not exist at Logto); [ErrProvider]. None of them ends or changes the session.
+func (s *Session) AccessToken(ctx context.Context, resource string, options ...TokenOption) (Token, error) {
+	request := tokenRequest{target: target{resource: resource}}
+	for _, option := range options {
+		option(&request)
+	}
+	if err := s.client.allowed(request.target); err != nil {
+		return Token{}, fmt.Errorf("access token: %w", err)
+	}
+	token, err := s.token(ctx, request.target, request.force)
+	if err != nil {
+		return Token{}, fmt.Errorf("access token: %w", err)
+	}
+	return token, nil
+}
+
+// OrganizationToken returns a token within an organization, whose audience is the organization itself. It needs
+// [ScopeOrganizations]. Errors as for [Session.AccessToken].
+func (s *Session) OrganizationToken(ctx context.Context, id string, options ...TokenOption) (Token, error) {
+	if id == "" {
+		return Token{}, fmt.Errorf("organization token: %w: no organization", ErrInvalidOption)
+	}
+	return s.AccessToken(ctx, "", append(options, WithOrganization(id))...)
+}
+
+// AccessTokenClaims returns the claims of the token that [Session.AccessToken] returns; [ErrOpaqueToken] if it has none.
+func (s *Session) AccessTokenClaims(ctx context.Context, resource string, options ...TokenOption) (AccessTokenClaims, error) {
+	token, err := s.AccessToken(ctx, resource, options...)
+	if err != nil {
+		return AccessTokenClaims{}, err
+	}
+	return token.Claims()
+}
+
+// OrganizationTokenClaims returns the claims of the token that [Session.OrganizationToken] returns.
+func (s *Session) OrganizationTokenClaims(ctx context.Context, id string, options ...TokenOption) (AccessTokenClaims, error) {
+	token, err := s.OrganizationToken(ctx, id, options...)
+	if err != nil {
+		return AccessTokenClaims{}, err
+	}
+	return token.Claims()
+}
+
+// Claims reads the token without verifying it, which is the API's part: this one came from Logto's token endpoint.
+// A token that is no JWT is [ErrOpaqueToken].
+func (t Token) Claims() (AccessTokenClaims, error) {
+	parts := strings.Split(string(t.Value), ".")
+	if len(parts) != 3 {
+		return AccessTokenClaims{}, ErrOpaqueToken
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return AccessTokenClaims{}, ErrOpaqueToken
+	}
+	var claims AccessTokenClaims
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		return AccessTokenClaims{}, fmt.Errorf("access token: %w", err)
+	}
+	return claims, nil
+}
+
+// ClearAccessTokens forgets the access tokens, so that the next call asks Logto again. The person stays signed in.
+func (s *Session) ClearAccessTokens(ctx context.Context) error {
+	return s.clear(ctx, func(set *tokenSet) { clear(set.Access) })
+}
+
+// ClearAllTokens forgets the refresh token too: the person stays signed in here, but any further token needs a new
+// sign-in. It does not revoke them at Logto; SignOut does.
+func (s *Session) ClearAllTokens(ctx context.Context) error {
+	return s.clear(ctx, func(set *tokenSet) { clear(set.Access); set.RefreshToken = "" })
+}
+
+func (s *Session) clear(ctx context.Context, change func(*tokenSet)) error {
+	err := s.update(ctx, func(identity []byte, set *tokenSet) ([]byte, error) { change(set); return identity, nil })
+	if err != nil {
+		return fmt.Errorf("clear tokens: %w", err)
+	}
+	return nil
+}
+
+// allowed refuses what Logto would refuse, or answer with another token than was meant.
+func (c *Client) allowed(t target) error {
+	if t.resource != "" && !slices.Contains(c.config.Resources, t.resource) {
+		return fmt.Errorf("%w: %s", ErrUnknownResource, printable(t.resource))
+	}
+	if t.organization != "" && !slices.Contains(c.scopes, ScopeOrganizations) {
+		return ErrOrganizationsScope
+	}
+	if strings.ContainsFunc(t.organization, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%w: organization ID", ErrInvalidOption)
+	}
+	if slices.ContainsFunc(t.scopes, func(s string) bool { return !isScope(s) }) {
+		return fmt.Errorf("%w: scope", ErrInvalidOption)
+	}
+	return nil
+}
+
+// token returns a usable token: the stored one, or a new one. Only the holder of the session's lock refreshes; who
+// waited for it looks again first.
+func (s *Session) token(ctx context.Context, t target, force bool) (Token, error) {
+	before, err := s.tokens(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	if old := before.Access[t.key()]; !force && old.usable(time.Now()) {
+		return old.token(), nil
+	}
+	// From here on a browser that goes away must not interrupt: Logto may have rotated the refresh token already.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	defer cancel()
+	held, release, err := s.storage.Lock(ctx)
+	if err != nil {
+		return Token{}, fmt.Errorf("lock session: %w", err)
+	}
+	defer release()
+	set, err := s.tokens(held)
+	if err != nil {
+		return Token{}, err
+	}
+	if now := set.Access[t.key()]; now.usable(time.Now()) && (!force || now.Value != before.Access[t.key()].Value) {
+		return now.token(), nil // somebody else has refreshed meanwhile
+	}
+	return s.refresh(ctx, held, t, set)
+}
+
+// refresh asks Logto for a token and saves what came. The lock is held as long as held lives; should it be lost, the
+// request to Logto still goes on, for its answer may be the only good refresh token.
+func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (Token, error) {
+	p, err := s.client.provider.get(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	token, err := s.client.refresh(ctx, p, set.RefreshToken, t)
+	if isInvalidGrant(err) {
+		// Perhaps a holder whose lock had run out was faster. Then its token is the one to use; Update is sure to see it.
+		var again tokenSet
+		readErr := s.update(ctx, func(identity []byte, now *tokenSet) ([]byte, error) { again = *now; return identity, nil })
+		if readErr != nil {
+			return Token{}, fmt.Errorf("read tokens: %w", readErr)
+		}
+		if again.RefreshToken != set.RefreshToken {
+			set = again
+			token, err = s.client.refresh(ctx, p, set.RefreshToken, t)
+		}
+	}
+	if isInvalidGrant(err) {
+		return Token{}, fmt.Errorf("%w: %w", ErrSignInRequired, err)
+	}
+	if err != nil {
+		return Token{}, err
+	}
+	fresh := stored(token)
+	if err := s.saveRefresh(ctx, held, refreshed{t, fresh, set.RefreshToken, token.RefreshToken}); err != nil {
+		return Token{}, fmt.Errorf("save tokens: %w", err)
+	}
+	s.adoptIDToken(ctx, token)
+	return fresh.token(), nil
+}
+
+// refreshed is what a refresh changes in the token record.
+type refreshed struct {
+	target  target
+	token   storedToken
+	used    string // the refresh token that was spent
+	rotated string // the one that came; empty or the same if it was not rotated
+}
+
+// saveRefresh comes before anything else can fail. A rotated refresh token is the only one that is still good, so a
+// storage that is away is given the rest of the refresh's time, and a lost lock is no reason to lose the token too: what
+// keeps an older token from overwriting a newer one is then that ours must be the successor of the stored one.
+func (s *Session) saveRefresh(ctx, held context.Context, r refreshed) error {
+	for {
+		saving := held
+		if held.Err() != nil {
+			saving = ctx
+		}
+		err := s.update(saving, func(identity []byte, set *tokenSet) ([]byte, error) {
+			if set.RefreshToken == r.used {
+				set.adopt(r, time.Now())
+			}
+			return identity, nil
+		})
+		if err == nil || r.rotated == "" || r.rotated == r.used {
+			return err
+		}
+		if identity, readErr := s.storage.Identity(ctx); readErr == nil && identity == nil {
+			return ErrNotAuthenticated // signed out meanwhile: there is nothing to save it in
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// adopt takes over what a refresh brought, and drops the access tokens that are not used any more.
+func (t *tokenSet) adopt(r refreshed, now time.Time) {
+	maps.DeleteFunc(t.Access, func(_ string, token storedToken) bool { return !token.usable(now) })
+	t.Access[r.target.key()] = r.token
+	if r.rotated != "" {
+		t.RefreshToken = r.rotated
+	}
+}
+
+// adoptIDToken takes over the ID token that came with a refresh, if it is of the same person and application as before
+// (OpenID Connect Core §12.2). A bad one is not used; the session goes on with what it has.
+func (s *Session) adoptIDToken(ctx context.Context, token *oauth2.Token) {
+	raw, _ := token.Extra("id_token").(string)
+	if raw == "" {
+		return
+	}
+	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, "")
+	if err == nil {
+		err = s.update(ctx, func(old []byte, set *tokenSet) ([]byte, error) {
+			if err := continues(claims, old); err != nil {
+				return nil, err
+			}
+			set.setIDToken(raw)
+			return identity, nil
+		})
+	}
+	if err != nil {
+		s.client.log.WarnContext(ctx, "ID token of a refresh not used", "error", err)
+	}
+}
+
+// continues compares a refreshed ID token with the claims of the one before (OpenID Connect Core §12.2). A nonce and an
+// auth_time may be left out, but not be others.
+func continues(claims IDTokenClaims, old []byte) error {
+	var before IDTokenClaims
+	if err := json.Unmarshal(old, &before); err != nil {
+		return err
+	}
+	switch {
+	case claims.Subject != before.Subject:
+		return fmt.Errorf("%w: of another sub", ErrInvalidToken)
+	case claims.Nonce != "" && before.Nonce != "" && claims.Nonce != before.Nonce:
+		return fmt.Errorf("%w: of another nonce", ErrInvalidToken)
+	case claims.AuthTime != 0 && before.AuthTime != 0 && claims.AuthTime != before.AuthTime:
+		return fmt.Errorf("%w: of another auth_time", ErrInvalidToken)
+	}
+	return nil
+}
+
+// refresh is the request (RFC 6749 §6, with RFC 8707's resource and Logto's organization_id). x/oauth2's own refresh
+// has no place for these; its client credentials grant lets the parameters be set, and the grant type with them.
+func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, t target) (*oauth2.Token, error) {
+	if refreshToken == "" {
+		return nil, fmt.Errorf("%w: no refresh token", ErrSignInRequired)
+	}
+	parameters := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}}
+	for name, value := range map[string]string{
+		"resource":        t.resource,
+		"organization_id": t.organization,
+		"scope":           strings.Join(t.scopes, " "),
+	} {
+		if value != "" {
+			parameters.Set(name, value)
+		}
+	}
+	config := clientcredentials.Config{
+		ClientID:       c.config.AppID,
+		ClientSecret:   string(c.config.AppSecret),
+		TokenURL:       p.TokenEndpoint,
+		AuthStyle:      oauth2.AuthStyleInHeader,
+		EndpointParams: parameters,
+	}
+	token, err := config.Token(oidc.ClientContext(ctx, c.http))
+	if err != nil {
+		return nil, providerError(ctx, "refresh", err)
+	}
+	return token, nil
+}
+
+func isInvalidGrant(err error) bool {
+	answer, ok := errors.AsType[*OAuthError](err)
+	return ok && answer.Code == "invalid_grant"
+}
+
+// stored gives a token that came just now the times until which it is used.
+func stored(token *oauth2.Token) storedToken {
+	now := time.Now()
+	life := unknownLife
+	if !token.Expiry.IsZero() {
+		life = token.Expiry.Sub(now)
+	}
+	scope, _ := token.Extra("scope").(string)
+	return storedToken{
+		Value:   token.AccessToken,
+		Scope:   scope,
+		Expires: now.Add(life).Unix(),
+		Renew:   now.Add(life - min(renewEarly, life/5)).Unix(),
+	}
+}

@@ -1,0 +1,108 @@
+// Command demo runs the application with everything it needs in one process: a provider that speaks Logto's protocol and
+// an in-memory Redis. Nothing outlives it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/internal/config"
+	"example.com/logto-gin-starter/internal/server"
+)
+
+func main() {
+	app := flag.String("app", "localhost:3000", "where the application listens")
+	provider := flag.String("provider", "localhost:3001", "where the provider listens")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *app, *provider, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, app, provider string, out io.Writer) error {
+	appURL, endpoint := "http://"+app, "http://"+provider
+	options := authtest.Demo(endpoint, appURL)
+	logto, err := authtest.Start(provider, endpoint, options)
+	if err != nil {
+		return err
+	}
+	defer logto.Close()
+	redis, err := miniredis.Run()
+	if err != nil {
+		return err
+	}
+	defer redis.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go passTime(ctx, redis)
+
+	cfg := config.Defaults()
+	cfg.Server = config.Server{ListenAddr: app, BaseURL: appURL}
+	cfg.Redis.URL = "redis://" + redis.Addr()
+	cfg.Logto = client(endpoint, options)
+	s, err := server.Listen(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		return err
+	}
+	s.Grace = time.Second // nobody's work is lost
+	fmt.Fprintf(out, `
+  Open        %s
+  Sign in     as ada or grace with one click, or create an account, at the demo provider on %s
+  Sessions    in memory, gone when you press Ctrl-C
+  Your Logto  set LOGTO_ENDPOINT, LOGTO_APP_ID, LOGTO_APP_SECRET and REDIS_URL, then: go run .
+
+`, appURL, endpoint)
+	return s.Serve(ctx)
+}
+
+// client asks for everything that the provider has, so that there is something to see.
+func client(endpoint string, options authtest.Options) auth.Config {
+	cfg := auth.Config{
+		Endpoint:  endpoint,
+		AppID:     options.Apps[0].ID,
+		AppSecret: auth.Secret(options.Apps[0].Secret),
+		Scopes: []string{
+			auth.ScopeEmail, auth.ScopePhone, auth.ScopeAddress, auth.ScopeCustomData, auth.ScopeIdentities,
+			auth.ScopeRoles, auth.ScopeOrganizations, auth.ScopeOrganizationRoles,
+		},
+	}
+	for _, resource := range options.Resources {
+		cfg.Resources = append(cfg.Resources, resource.Indicator)
+		cfg.Scopes = append(cfg.Scopes, resource.Scopes...)
+	}
+	for _, organization := range options.Organizations {
+		for _, role := range organization.Roles {
+			cfg.Scopes = append(cfg.Scopes, role.Scopes...)
+		}
+	}
+	return cfg
+}
+
+// passTime makes keys expire: miniredis' clock stands still otherwise.
+func passTime(ctx context.Context, redis *miniredis.Miniredis) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			redis.FastForward(time.Second)
+		}
+	}
+}

@@ -1,0 +1,245 @@
+// Package config gathers the settings that each package owns, from a YAML file and the environment.
+//
+// Start reading at [Load]. A setting is a field with a `yaml` and an `env` tag, in the package that uses it; to add one,
+// add the field there and a line in config.yaml.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/internal/session"
+)
+
+// DefaultPath is the file that need not exist.
+const DefaultPath = "config.yaml"
+
+// Config is all settings, by the sections of the file.
+type Config struct {
+	Server  Server              `yaml:"server"`
+	Logto   auth.Config         `yaml:"logto"`
+	Redis   session.RedisConfig `yaml:"redis"`
+	Session session.Config      `yaml:"session"`
+}
+
+// Server is where the application is found.
+type Server struct {
+	// ListenAddr is what net.Listen takes.
+	ListenAddr string `yaml:"listen_addr" env:"LISTEN_ADDR"`
+	// BaseURL is the public address, without a path: what is registered in Logto is derived from it, never from a request.
+	BaseURL string `yaml:"base_url" env:"BASE_URL"`
+}
+
+// Validate returns every fault, joined.
+func (s Server) Validate() error {
+	var faults []error
+	if _, port, ok := strings.Cut(s.ListenAddr, ":"); !ok || port == "" {
+		faults = append(faults, &fault{"ListenAddr", "must look like :3000 or 127.0.0.1:3000"})
+	}
+	if u, err := url.Parse(s.BaseURL); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" ||
+		u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
+		faults = append(faults, &fault{"BaseURL", "must be an http or https URL without a path, such as https://www.example.com"})
+	}
+	return errors.Join(faults...)
+}
+
+type fault struct{ field, problem string }
+
+func (f *fault) Error() string   { return f.problem }
+func (f *fault) Setting() string { return f.field }
+
+// Defaults is what holds where nothing is set.
+func Defaults() Config {
+	return Config{
+		Server:  Server{ListenAddr: ":3000", BaseURL: "http://localhost:3000"},
+		Redis:   session.DefaultRedisConfig(),
+		Session: session.DefaultConfig(),
+	}
+}
+
+// Load reads the settings: the defaults, then the file, then the environment (as os.Environ gives it; a variable that is
+// empty counts as not set), where NAME_FILE names a file that holds the value of NAME, for want of NAME itself. Its
+// error joins all faults, one line each, naming the variable and the key.
+func Load(path string, environ []string) (Config, error) {
+	cfg := Defaults()
+	all := settings(&cfg)
+	faults := slices.Concat(readFile(path, all), readEnvironment(environ, all), validate(cfg, all))
+	if len(faults) > 0 {
+		return Config{}, errors.Join(faults...)
+	}
+	cfg.Server.BaseURL = strings.TrimRight(cfg.Server.BaseURL, "/")
+	return cfg, nil
+}
+
+// setting is one field of a section.
+type setting struct {
+	section, key, env string
+	field             string        // in Go
+	value             reflect.Value // in the Config
+}
+
+func settings(cfg *Config) []setting {
+	var all []setting
+	for section, value := range reflect.ValueOf(cfg).Elem().Fields() {
+		for field, value := range value.Fields() {
+			if env := field.Tag.Get("env"); env != "" {
+				all = append(all, setting{section.Tag.Get("yaml"), field.Tag.Get("yaml"), env, field.Name, value})
+			}
+		}
+	}
+	return all
+}
+
+func (s setting) fault(problem string) error {
+	return fmt.Errorf("%s (%s.%s in %s) %s", s.env, s.section, s.key, DefaultPath, problem)
+}
+
+// set gives the field a value from a text. Its error never holds the text.
+func (s setting) set(text string) error {
+	switch field := s.value.Addr().Interface().(type) {
+	case *time.Duration:
+		life, err := time.ParseDuration(text)
+		if err != nil {
+			return s.fault("must be a duration such as 90s, 30m or 24h")
+		}
+		*field = life
+	case *[]string:
+		*field = strings.Fields(text)
+	default:
+		s.value.SetString(text)
+	}
+	return nil
+}
+
+// readFile takes over what the file says; a key that nobody knows is a fault, not a silent default.
+func readFile(path string, all []setting) (faults []error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == DefaultPath {
+		return nil
+	}
+	if err != nil {
+		return []error{err}
+	}
+	var file map[string]map[string]any
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		return []error{fmt.Errorf("%s: %s", path, firstLine(yaml.FormatError(err, false, false)))}
+	}
+	for section, keys := range file {
+		for key, value := range keys {
+			i := slices.IndexFunc(all, func(s setting) bool { return s.section == section && s.key == key })
+			if i < 0 {
+				faults = append(faults, fmt.Errorf("%s: %s.%s is no setting", path, section, key))
+			} else if err := all[i].setYAML(value); err != nil {
+				faults = append(faults, err)
+			}
+		}
+		if !slices.ContainsFunc(all, func(s setting) bool { return s.section == section }) && len(keys) == 0 {
+			faults = append(faults, fmt.Errorf("%s: %s is no section", path, section))
+		}
+	}
+	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return faults
+}
+
+func (s setting) setYAML(value any) error {
+	list, isList := value.([]any)
+	_, wantsList := s.value.Interface().([]string)
+	switch {
+	case value == nil: // the key alone
+		return nil
+	case isList != wantsList && wantsList:
+		return s.fault("must be a list")
+	case isList != wantsList:
+		return s.fault("must not be a list")
+	case isList:
+		values := make([]string, len(list))
+		for i, item := range list {
+			values[i] = fmt.Sprint(item)
+		}
+		s.value.Set(reflect.ValueOf(values))
+		return nil
+	}
+	if _, isMap := value.(map[string]any); isMap {
+		return s.fault("must be a single value")
+	}
+	return s.set(fmt.Sprint(value))
+}
+
+func readEnvironment(environ []string, all []setting) (faults []error) {
+	env := map[string]string{}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
+	for _, s := range all {
+		text, file := env[s.env], env[s.env+"_FILE"]
+		if text == "" && file != "" {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				faults = append(faults, s.fault(fmt.Sprintf("can't be read, by %s_FILE: %v", s.env, err)))
+				continue
+			}
+			text = strings.TrimSpace(string(data))
+		}
+		if text == "" {
+			continue
+		}
+		if err := s.set(text); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return faults
+}
+
+// validate asks each package about its settings.
+func validate(cfg Config, all []setting) (faults []error) {
+	sections := map[string]interface{ Validate() error }{
+		"server": cfg.Server, "logto": cfg.Logto, "redis": cfg.Redis, "session": cfg.Session,
+	}
+	for section, s := range sections {
+		for _, err := range unjoin(s.Validate()) {
+			faults = append(faults, locate(err, section, all))
+		}
+	}
+	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return faults
+}
+
+// locate names the setting that an error of a package's is about.
+func locate(err error, section string, all []setting) error {
+	about, ok := err.(interface{ Setting() string })
+	if !ok {
+		return fmt.Errorf("%s: %w", section, err)
+	}
+	for _, s := range all {
+		if s.section == section && s.field == about.Setting() {
+			return s.fault(strings.TrimPrefix(err.Error(), s.field+" "))
+		}
+	}
+	return fmt.Errorf("%s: %w", section, err)
+}
+
+func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}

@@ -1,0 +1,139 @@
+// Package i18n holds every text that a person reads, in each language: one messages.<language>.yaml each.
+// Another language is another such file. Start reading at Load; Match picks a person's language, Text a message.
+package i18n
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/nicksnyder/go-i18n/v2/i18n"
+	"golang.org/x/text/language"
+)
+
+//go:embed messages.*.yaml
+var files embed.FS
+
+// maxAccept bounds the work on an Accept-Language header; browsers send far less.
+const maxAccept = 256
+
+// Catalog holds the messages of all languages. It never changes, so any number of goroutines may use it.
+type Catalog struct {
+	languages []string // as the files are named; the first is what a person gets who asks for none of them
+	matcher   language.Matcher
+	tables    map[string]table
+}
+
+// table is one language.
+type table struct {
+	messages  map[string]message
+	localizer *i18n.Localizer
+}
+
+// message is what is known of one at start-up: most take no value, so that their text can be given out as it stands.
+type message struct {
+	text               string
+	takesValue, plural bool
+}
+
+// Load reads the embedded messages. A message that not every language has is an error.
+func Load() (*Catalog, error) {
+	bundle := i18n.NewBundle(language.English)
+	bundle.RegisterUnmarshalFunc("yaml", func(data []byte, v any) error { return yaml.Unmarshal(data, v) })
+	names, err := fs.Glob(files, "*")
+	if err != nil {
+		return nil, fmt.Errorf("list messages: %w", err)
+	}
+	c := &Catalog{tables: make(map[string]table)}
+	for _, name := range names {
+		file, err := bundle.LoadMessageFileFS(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		lang := file.Tag.String()
+		c.tables[lang] = newTable(i18n.NewLocalizer(bundle, lang), file.Messages)
+	}
+	for _, tag := range bundle.LanguageTags() { // the default first
+		c.languages = append(c.languages, tag.String())
+	}
+	c.matcher = language.NewMatcher(bundle.LanguageTags())
+	return c, c.complete()
+}
+
+func newTable(localizer *i18n.Localizer, messages []*i18n.Message) table {
+	t := table{messages: make(map[string]message), localizer: localizer}
+	for _, m := range messages {
+		plural := m.One != ""
+		t.messages[m.ID] = message{text: m.Other, takesValue: plural || strings.Contains(m.Other, "{{"), plural: plural}
+	}
+	return t
+}
+
+// complete reports each message that one language has and another lacks.
+func (c *Catalog) complete() error {
+	var faults []error
+	for _, has := range c.languages {
+		for _, lacks := range c.languages {
+			for _, key := range slices.Sorted(maps.Keys(c.tables[has].messages)) {
+				if _, ok := c.tables[lacks].messages[key]; !ok {
+					faults = append(faults, fmt.Errorf("message %q is in %q and missing in %q", key, has, lacks))
+				}
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Languages lists the languages there are, such as "en"; the first is the default.
+func (c *Catalog) Languages() []string { return slices.Clone(c.languages) }
+
+// Match returns the language to speak: the person's choice if there is such a language, else what suits the
+// Accept-Language header best, else the default. Both may be anything that a client sends.
+func (c *Catalog) Match(acceptLanguage, choice string) string {
+	if slices.Contains(c.languages, choice) {
+		return choice
+	}
+	if len(acceptLanguage) > maxAccept {
+		acceptLanguage = acceptLanguage[:strings.LastIndexByte(acceptLanguage[:maxAccept], ',')+1]
+	}
+	_, i := language.MatchStrings(c.matcher, acceptLanguage)
+	return c.languages[i]
+}
+
+// Lookup returns a message. A value, if the message takes one, stands in it as {{.}}, and if the message
+// has plural forms, the value is the number that selects one.
+func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
+	m, ok := c.tables[lang].messages[key]
+	if !ok {
+		return "", fmt.Errorf("no message %q in language %q", key, lang)
+	}
+	if !m.takesValue {
+		return m.text, nil
+	}
+	if len(value) != 1 {
+		return "", fmt.Errorf("message %q takes one value, not %d", key, len(value))
+	}
+	config := &i18n.LocalizeConfig{MessageID: key, TemplateData: value[0]}
+	if m.plural {
+		config.PluralCount = value[0]
+	}
+	text, err := c.tables[lang].localizer.Localize(config)
+	if err != nil {
+		return "", fmt.Errorf("message %q: %w", key, err)
+	}
+	return text, nil
+}
+
+// Text is Lookup for callers that name a message which is there: should it be missing after all, the person reads its key.
+func (c *Catalog) Text(lang, key string, value ...any) string {
+	text, err := c.Lookup(lang, key, value...)
+	if err != nil {
+		return key
+	}
+	return text
+}

@@ -1,0 +1,135 @@
+// Package server runs the application: Run opens Redis, builds, listens, serves, and shuts down.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/internal/config"
+	"example.com/logto-gin-starter/internal/i18n"
+	"example.com/logto-gin-starter/internal/session"
+	"example.com/logto-gin-starter/routes"
+	"example.com/logto-gin-starter/static"
+	"example.com/logto-gin-starter/templates"
+)
+
+// DefaultGrace is how long requests in flight may take to finish after the order to stop. A refresh of tokens, the
+// longest of all, is bounded by 30 s.
+const DefaultGrace = 35 * time.Second
+
+// Server is the application, listening.
+type Server struct {
+	Grace time.Duration // DefaultGrace unless changed before Serve
+
+	http     *http.Server
+	listener net.Listener
+	rdb      redis.UniversalClient
+}
+
+// Run serves until ctx ends, and then until the requests in flight are done.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	s, err := Listen(cfg, log)
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "address", s.Addr().String(), "open", cfg.Server.BaseURL)
+	return s.Serve(ctx)
+}
+
+// Listen builds the application and opens its port. Neither Redis nor Logto need be there yet.
+func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
+	rdb, err := session.Open(cfg.Redis)
+	if err != nil {
+		return nil, fmt.Errorf("open redis: %w", err)
+	}
+	handler, err := build(cfg, rdb, log)
+	if err != nil {
+		return nil, errors.Join(err, rdb.Close())
+	}
+	listener, err := net.Listen("tcp", cfg.Server.ListenAddr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%s is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL", cfg.Server.ListenAddr)
+	}
+	if err != nil {
+		return nil, errors.Join(err, rdb.Close())
+	}
+	return &Server{
+		Grace:    DefaultGrace,
+		listener: listener,
+		rdb:      rdb,
+		http: &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       15 * time.Second,
+			WriteTimeout:      45 * time.Second, // longer than a refresh of tokens may take
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    32 << 10,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+	}, nil
+}
+
+// build wires the packages together.
+func build(cfg config.Config, rdb redis.UniversalClient, log *slog.Logger) (http.Handler, error) {
+	store := session.NewStore(rdb, cfg.Session, session.Options{
+		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"),
+		Log:    log,
+	})
+	cfg.Logto.Replays, cfg.Logto.Log = store, log
+	client, err := auth.New(cfg.Logto)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := i18n.Load()
+	if err != nil {
+		return nil, err
+	}
+	assets, err := static.New()
+	if err != nil {
+		return nil, err
+	}
+	pages, err := templates.Parse(assets.URL, messages)
+	if err != nil {
+		return nil, err
+	}
+	return routes.New(routes.App{
+		Auth:     client,
+		Sessions: store,
+		Pages:    pages,
+		Static:   assets,
+		Messages: messages,
+		BaseURL:  cfg.Server.BaseURL,
+		Log:      log,
+	}), nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Serve answers requests until ctx ends; then it takes no new ones, and waits for those in flight, for Grace at most.
+func (s *Server) Serve(ctx context.Context) error {
+	defer s.rdb.Close()
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Grace)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("shut down: %w", err), s.http.Close())
+	}
+	return nil
+}

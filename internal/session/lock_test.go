@@ -1,0 +1,273 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// another returns a second instance on the same Redis.
+func (s *site) another(t *testing.T) *Store {
+	return NewStore(bubbleClient(t, s.redis), s.cfg, Options{Log: s.Store.log})
+}
+
+func TestLockAdmitsOne(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		var inside, most, entered atomic.Int32
+		var all sync.WaitGroup
+		for _, instance := range []*Store{s.Store, s.another(t), s.another(t)} {
+			for range 20 {
+				all.Go(func() {
+					b, _ := j.load(t, instance)
+					held, release, err := b.Lock(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer release()
+					most.Store(max(most.Load(), inside.Add(1)))
+					entered.Add(1)
+					time.Sleep(20 * time.Millisecond)
+					inside.Add(-1)
+					if held.Err() != nil {
+						t.Error("the lock was lost")
+					}
+				})
+			}
+		}
+		all.Wait()
+		if most.Load() != 1 || entered.Load() != 60 {
+			t.Errorf("%d entered, up to %d at once", entered.Load(), most.Load())
+		}
+		if len(s.turns.queues) != 0 {
+			t.Errorf("left in the queue: %v", s.turns.queues)
+		}
+	})
+}
+
+// Who waited sees what the holder saved, without another read.
+func TestLockReadsAnew(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		first, _ := j.load(t, s.Store, WithTokens)
+		second, _ := j.load(t, s.another(t), WithTokens)
+		held, release, err := first.Lock(t.Context())
+		must(t, err)
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			held, release, err := second.Lock(t.Context())
+			must(t, err)
+			defer release()
+			if tokens, err := second.Tokens(held); string(tokens) != "fresh" || err != nil {
+				t.Errorf("Tokens = %q, %v; want what the first holder saved", tokens, err)
+			}
+		})
+		time.Sleep(time.Second)
+		must(t, first.Update(held, func(i, _ []byte) ([]byte, []byte, error) { return i, []byte("fresh"), nil }))
+		release()
+		release() // once more does nothing
+		if held.Err() == nil {
+			t.Error("the held context outlives the lock")
+		}
+		waiting.Wait()
+	})
+}
+
+// A provider that takes longer than the lock's life doesn't let a second one in.
+func TestLockIsRenewed(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		b, _ := j.load(t, s.Store)
+		held, release, err := b.Lock(t.Context())
+		must(t, err)
+		defer release()
+		other, _ := j.load(t, s.another(t))
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, _, err := other.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnavailable) {
+			t.Errorf("Lock = %v, want the context's end", err)
+		}
+		if waited := time.Since(began); waited != 60*time.Second {
+			t.Errorf("gave up after %v", waited)
+		}
+		if err := held.Err(); err != nil {
+			t.Errorf("the lock was lost: %v", context.Cause(held))
+		}
+	})
+}
+
+// A holder that dies is replaced after the lock's life, and if it was not dead after all, it can't save any more.
+func TestDeadHolder(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		dead, _ := j.load(t, s.Store)
+		l, _, err := s.acquire(t.Context(), dead.at) // and nobody renews it
+		must(t, err)
+		frozen := context.WithValue(t.Context(), lockKey{}, l)
+
+		began := time.Now()
+		heir, _ := j.load(t, s.another(t))
+		held, release, err := heir.Lock(t.Context())
+		must(t, err)
+		if waited := time.Since(began); waited < 9*time.Second || waited > 10*time.Second+10*time.Millisecond {
+			t.Errorf("the heir waited %v", waited)
+		}
+		change := func(value string) func(i, _ []byte) ([]byte, []byte, error) {
+			return func(i, _ []byte) ([]byte, []byte, error) { return i, []byte(value), nil }
+		}
+		if err := dead.Update(frozen, change("late")); !errors.Is(err, ErrLockLost) {
+			t.Errorf("the late holder's Update = %v, want ErrLockLost", err)
+		}
+		must(t, heir.Update(held, change("fresh")))
+		if err := dead.Update(frozen, change("late")); !errors.Is(err, ErrLockLost) {
+			t.Errorf("the late holder's Update = %v, want ErrLockLost", err)
+		}
+		release()
+		if tokens, _ := heir.Tokens(t.Context()); string(tokens) != "fresh" {
+			t.Errorf("Tokens = %q", tokens)
+		}
+		// The late one's release must not open the lock of a third.
+		_, releaseThird, err := heir.Lock(t.Context())
+		must(t, err)
+		defer releaseThird()
+		_, err = s.run(t.Context(), patience, "release", releaseScript, []string{l.at.key()}, l.fence)
+		must(t, err)
+		if s.redis.HGet(l.at.key(), "x") == "" {
+			t.Error("a late release opened another's lock")
+		}
+	})
+}
+
+// A holder that finds the lock taken by another, or can't find out, is told before anybody else can hold it.
+func TestLockLost(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		lose   func(s *site, key string)
+		within time.Duration
+	}{
+		{"taken", func(s *site, key string) { s.redis.HIncrBy(key, "f", 1) }, 3 * time.Second},
+		{"session ended", func(s *site, key string) { s.redis.Del(key) }, 3 * time.Second},
+		{"Redis away", func(s *site, _ string) { s.redis.SetError("LOADING Redis is loading the dataset in memory") }, 10 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+				j := jar{}
+				j.signIn(t, s.Store, "ada", "")
+				b, _ := j.load(t, s.Store)
+				began := time.Now()
+				held, release, err := b.Lock(t.Context())
+				must(t, err)
+				tt.lose(s, find(j["sid"]).key())
+				<-held.Done()
+				if took := time.Since(began); took > tt.within || context.Cause(held) != ErrLockLost {
+					t.Errorf("after %v: %v", took, context.Cause(held))
+				}
+				err = b.Update(held, func(i, _ []byte) ([]byte, []byte, error) { return i, []byte("late"), nil })
+				if err == nil || tt.name == "taken" && !errors.Is(err, ErrLockLost) {
+					t.Errorf("Update = %v", err)
+				}
+				release()
+			})
+		})
+	}
+}
+
+// A short outage of Redis in the middle does not cost the lock.
+func TestLockSurvivesOutage(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		b, _ := j.load(t, s.Store)
+		held, release, err := b.Lock(t.Context())
+		must(t, err)
+		defer release()
+		time.Sleep(2 * time.Second)
+		s.redis.SetError("LOADING")
+		time.Sleep(6 * time.Second)
+		s.redis.SetError("")
+		time.Sleep(time.Minute)
+		if held.Err() != nil {
+			t.Error(context.Cause(held))
+		}
+	})
+}
+
+// Of one instance, one asks Redis; the others queue here, and leave when their context ends.
+func TestLockQueue(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		b, _ := j.load(t, s.Store)
+		_, release, err := b.Lock(t.Context())
+		must(t, err)
+		waiting, _ := j.load(t, s.Store)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if _, _, err := waiting.Lock(ctx); !errors.Is(err, context.Canceled) {
+					t.Errorf("Lock = %v", err)
+				}
+			})
+		}
+		sent := s.sent.during(func() { time.Sleep(2900 * time.Millisecond); synctest.Wait() })
+		if sent != 0 {
+			t.Errorf("50 waiters sent %d commands", sent)
+		}
+		cancel()
+		all.Wait()
+		release()
+		if len(s.turns.queues) != 0 {
+			t.Errorf("left in the queue: %v", s.turns.queues)
+		}
+	})
+}
+
+// A release is owed even by a request whose client has gone.
+func TestReleaseAfterCancellation(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		b, _ := j.load(t, s.Store)
+		ctx, cancel := context.WithCancel(t.Context())
+		held, release, err := b.Lock(ctx)
+		must(t, err)
+		cancel()
+		<-held.Done()
+		release()
+		if x := s.redis.HGet(find(j["sid"]).key(), "x"); x != "" {
+			t.Error("the lock is still taken")
+		}
+		if _, _, err := b.Lock(ctx); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), ErrUnavailable.Error()) {
+			t.Errorf("Lock = %v", err)
+		}
+	})
+}
+
+// A lock is for its session: after a sign-in its holder can't save to the new one.
+func TestLockOfAnotherSession(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		b, _ := j.load(t, s.Store)
+		held, release, err := b.Lock(t.Context())
+		must(t, err)
+		defer release()
+		must(t, b.Start(t.Context(), "bob", "", []byte("identity of bob"), []byte("t")))
+		err = b.Update(held, func(i, _ []byte) ([]byte, []byte, error) { return i, []byte("of ada"), nil })
+		if !errors.Is(err, ErrLockLost) {
+			t.Errorf("Update = %v, want ErrLockLost", err)
+		}
+	})
+}

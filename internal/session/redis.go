@@ -1,0 +1,89 @@
+package session
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Open returns a client for the Redis that a URL names. It connects when it is used. The forms are go-redis's:
+//
+//	redis://user:password@host:6379/0                      one server; rediss:// with TLS, unix:// a socket
+//	redis://user:password@host:6379?addr=host2:6379&…      a Cluster, by some of its nodes (addr names it: repeat the only one)
+//	redis://host:26379/0?master_name=main&addr=host2:26379&username=…&password=…
+//	                                                       a master by its Sentinels; a user before the host is the Sentinels'
+//
+// With rediss, every node must have a certificate for the host in the URL, of an authority that the system trusts (or
+// that the environment variable SSL_CERT_FILE adds). Pool sizes may be given as go-redis documents them. Time-outs and
+// retries are ours: a refused connection is known within milliseconds and a silent Redis costs one bounded wait. So are
+// reads from replicas: there are none, for a replica may not know yet who has just signed in or out.
+func Open(cfg RedisConfig) (redis.UniversalClient, error) {
+	open, err := parse(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	return open(), nil
+}
+
+const (
+	dialTimeout  = 500 * time.Millisecond
+	replyTimeout = time.Second
+	poolTimeout  = time.Second
+	// RESP2: nothing here needs what a RESP3 server pushes, nor the look for it before each command.
+	protocol = 2
+)
+
+// parse returns the constructor for a URL's form. go-redis's own messages may quote a part of a password, and stay here.
+func parse(text string) (func() redis.UniversalClient, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
+		return nil, &Fault{"URL", "must look like redis://[user:password@]host:port/0, with special characters of a password percent-encoded"}
+	}
+	query := u.Query()
+	switch {
+	case query.Has("master_name"):
+		return parseSentinel(text)
+	case query.Has("addr"):
+		return parseCluster(text, u.Path)
+	}
+	o, err := redis.ParseURL(text)
+	if err != nil {
+		return nil, &Fault{"URL", "is not a URL of one Redis server: unknown option, or not a number where one is needed"}
+	}
+	o.Protocol, o.DisableIdentity = protocol, true
+	o.MaxRetries, o.DialerRetries = -1, 1
+	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
+	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
+}
+
+func parseCluster(text, path string) (func() redis.UniversalClient, error) {
+	o, err := redis.ParseClusterURL(text)
+	if err != nil || strings.Trim(path, "/0") != "" {
+		return nil, &Fault{"URL", "is not a URL of a Redis Cluster: unknown option, database other than 0, or not a number where one is needed"}
+	}
+	o.Protocol, o.DisableIdentity = protocol, true
+	o.MaxRetries, o.DialerRetries, o.MaxRedirects = -1, 1, 3
+	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
+	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
+	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return func() redis.UniversalClient { return redis.NewClusterClient(o) }, nil
+}
+
+func parseSentinel(text string) (func() redis.UniversalClient, error) {
+	o, err := redis.ParseFailoverURL(text)
+	if err != nil || o.MasterName == "" {
+		return nil, &Fault{"URL", "is not a URL of Redis Sentinels: unknown option, no master_name, or not a number where one is needed"}
+	}
+	o.Protocol, o.DisableIdentity = protocol, true
+	o.MaxRetries, o.DialerRetries = -1, 1
+	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
+	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
+	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+	return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
+}

@@ -1,0 +1,199 @@
+// Package session keeps in Redis what a site knows about a browser: who is signed in there, their tokens, the values
+// that handlers put into sessions.Default(c), and the sign-ins under way.
+//
+// Start reading at [Store.Browser]: it loads the session of a request with one Redis command, and the [Browser] that it
+// returns does all the rest. seal.go says what of it Redis can read, scripts.go what happens there in one step.
+//
+// It needs Redis 6.2 or newer: one server, a Cluster, or Sentinel.
+package session
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	gorilla "github.com/gorilla/sessions"
+	"github.com/redis/go-redis/v9"
+)
+
+// The conditions that a caller may act on. Errors of this package wrap them.
+var (
+	// ErrUnavailable: Redis did not answer, or refused. The session is as it was; the same cookie works later.
+	ErrUnavailable = errors.New("sessions are unavailable")
+	// ErrEnded: the session has ended since the request began, and nothing was saved.
+	ErrEnded = errors.New("the session has ended")
+	// ErrConflict: others saved in between each time, until we gave up. Nothing was saved.
+	ErrConflict = errors.New("the session changed too often")
+	// ErrLockLost: the lock has passed, or may have passed, to another holder. Nothing was saved.
+	ErrLockLost = errors.New("the session's lock was lost")
+)
+
+// What a Redis command may cost. A request waits once for what it can't do without, and once for what it can: 2 s.
+const (
+	patience      = 1500 * time.Millisecond
+	shortPatience = 500 * time.Millisecond
+)
+
+// Options are what a site says about its sessions apart from its settings.
+type Options struct {
+	Secure     bool         // the site is served over https: Secure cookies with the __Host- prefix
+	CookieName string       // "sid" if empty; the name to give to sessions.Sessions
+	Log        *slog.Logger // slog.Default if nil
+}
+
+// Store is a site's sessions. It implements the Store of gin-contrib/sessions.
+type Store struct {
+	rdb     redis.UniversalClient
+	cfg     Config
+	name    string
+	prefix  string // of all cookies' names
+	log     *slog.Logger
+	options gorilla.Options // that sessions.Default(c) starts with
+	turns   turns
+	life    time.Duration // of a lock that isn't renewed
+	renewal time.Duration // of a lock, how often
+}
+
+// NewStore returns the sessions that rdb, best from [Open], keeps.
+func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {
+	s := &Store{
+		rdb:     rdb,
+		cfg:     cfg,
+		name:    cmp.Or(opts.CookieName, "sid"),
+		log:     cmp.Or(opts.Log, slog.Default()),
+		life:    10 * time.Second,
+		renewal: 3 * time.Second,
+	}
+	if opts.Secure {
+		s.prefix = "__Host-" // no sibling domain, and nobody over http, can set or shadow the cookie
+	}
+	return s
+}
+
+// Ping reports whether Redis answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.within(ctx, patience, "ping", func(ctx context.Context) error { return s.rdb.Ping(ctx).Err() })
+}
+
+// Once reports whether it is the first to see id within life. Redis keeps a hash of it.
+func (s *Store) Once(ctx context.Context, id string, life time.Duration) (first bool, err error) {
+	err = s.within(ctx, patience, "remember id", func(ctx context.Context) (err error) {
+		// At least a second: to Redis, 0 and less mean for ever.
+		first, err = s.rdb.SetNX(ctx, "once:"+hash("once", id), 1, max(life, time.Second)).Result()
+		return err
+	})
+	return first, err
+}
+
+// within gives a Redis command its bound and its error. A client that went away is no outage.
+func (s *Store) within(ctx context.Context, limit time.Duration, step string, command func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := command(bounded)
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("%s: %w", step, context.Cause(ctx))
+	}
+	return fmt.Errorf("%s: %w: %w", step, ErrUnavailable, err)
+}
+
+// run runs a script, which all answer with a list.
+func (s *Store) run(ctx context.Context, limit time.Duration, step string, script *redis.Script, keys []string, args ...any) (reply []any, err error) {
+	err = s.within(ctx, limit, step, func(ctx context.Context) (err error) {
+		reply, err = script.Run(ctx, s.rdb, keys, args...).Slice()
+		return err
+	})
+	return reply, err
+}
+
+// The cookie is <tag>.<secret>. The tag leads to the place in a cluster: it is a hash of the person, or random for a
+// visitor. All else follows from the secret.
+
+// mint makes a session's cookie and its place. Nobody but us chooses a secret.
+func mint(tag string) (cookie string, at *place) {
+	secret := make([]byte, secretSize)
+	_, _ = rand.Read(secret) // never fails, by its documentation
+	return tag + "." + encoding.EncodeToString(secret), newPlace(tag, secret)
+}
+
+// find returns the place that a cookie leads to; nil if no cookie of ours looks like this.
+func find(cookie string) *place {
+	tag, text, _ := strings.Cut(cookie, ".")
+	if !isID(tag) || len(text) != encoding.EncodedLen(secretSize) {
+		return nil
+	}
+	secret, err := encoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	return newPlace(tag, secret)
+}
+
+const (
+	secretSize = 32
+	idSize     = 16
+)
+
+// encoding is strict: one place has one spelling.
+var encoding = base64.RawURLEncoding.Strict()
+
+// isID reports whether text can be a tag or an ID. Nothing else from a visitor gets into a key's name.
+func isID(text string) bool {
+	if len(text) != encoding.EncodedLen(idSize) {
+		return false
+	}
+	_, err := encoding.DecodeString(text) // which would skip line breaks, but a cookie's value has none
+	return err == nil && !strings.ContainsAny(text, "\r\n")
+}
+
+// randomID returns an ID that nobody can guess.
+func randomID() string {
+	id := make([]byte, idSize)
+	_, _ = rand.Read(id) // never fails, by its documentation
+	return encoding.EncodeToString(id)
+}
+
+// hash names a thing in Redis without telling what it is. What is of another kind has another hash.
+func hash(kind, value string) string {
+	sum := sha256.Sum256([]byte(kind + "\x00" + value))
+	return encoding.EncodeToString(sum[:idSize])
+}
+
+// setCookie sets a cookie with the attributes that nobody may weaken. A chosen Path, Domain and SameSite=Strict count,
+// except that a __Host- cookie has no Domain and is for the whole site.
+func (s *Store) setCookie(w http.ResponseWriter, name, value string, life time.Duration, chosen gorilla.Options) {
+	cookie := http.Cookie{Name: s.prefix + name, Value: value}
+	if s.prefix == "" {
+		cookie.Path, cookie.Domain = chosen.Path, chosen.Domain
+	}
+	if chosen.SameSite == http.SameSiteStrictMode {
+		cookie.SameSite = chosen.SameSite
+	}
+	line := cookie.String() // what was chosen comes first: gin-contrib's tester looks there
+	if cookie.Path == "" {
+		line += "; Path=/"
+	}
+	line += fmt.Sprintf("; Max-Age=%d; HttpOnly", max(0, int(life.Seconds())))
+	if s.prefix != "" {
+		line += "; Secure"
+	}
+	if cookie.SameSite == 0 {
+		line += "; SameSite=Lax"
+	}
+	// The last word counts: a sign-out and a sign-in in one request leave one cookie.
+	lines := slices.DeleteFunc(w.Header()["Set-Cookie"], func(line string) bool {
+		return strings.HasPrefix(line, cookie.Name+"=")
+	})
+	w.Header()["Set-Cookie"] = append(lines, line)
+}

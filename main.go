@@ -1,0 +1,84 @@
+// Command logto-gin-starter is a web application that signs people in with Logto.
+//
+// Start reading at [run]; what a request meets is listed in routes/routes.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"example.com/logto-gin-starter/internal/config"
+	"example.com/logto-gin-starter/internal/server"
+)
+
+func main() {
+	path := flag.String("config", config.DefaultPath, "settings file; the environment wins over it")
+	check := flag.Bool("healthcheck", false, "ask the application on this machine whether it lives, and exit")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *path, *check); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintln(os.Stderr, "logto-gin-starter:", strings.TrimSpace(line))
+		}
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, path string, check bool) error {
+	cfg, err := config.Load(path, os.Environ())
+	if err != nil {
+		return fmt.Errorf("%w\nset these in the environment or in %s; to look around first, `go run ./demo` needs nothing", err, path)
+	}
+	if check {
+		return healthcheck(ctx, cfg.Server.ListenAddr)
+	}
+	return server.Run(ctx, cfg, logger(os.Stderr))
+}
+
+// logger writes for people on a terminal, and JSON for machines elsewhere.
+func logger(out *os.File) *slog.Logger {
+	if term.IsTerminal(int(out.Fd())) {
+		return slog.New(slog.NewTextHandler(out, nil))
+	}
+	return slog.New(slog.NewJSONHandler(out, nil))
+}
+
+// healthcheck is for a container whose image has neither a shell nor curl.
+func healthcheck(ctx context.Context, listenAddr string) error {
+	host, port, err := net.SplitHostPort(listenAddr)
+	if err != nil {
+		return err
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
+}

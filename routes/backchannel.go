@@ -1,0 +1,47 @@
+package routes
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+)
+
+// backchannelLogout is called by Logto when a session ends there (OpenID Connect Back-Channel Logout 1.0 §2.5). It
+// answers 200 when the person's sessions here have ended, 400 to what is no logout token, and 503 when it can't know.
+func (app App) backchannelLogout(c *gin.Context) {
+	err := app.endByLogoutToken(c)
+	if err == nil {
+		c.Status(http.StatusOK)
+		return
+	}
+	c.Set(failureKey, err)
+	code, kind := http.StatusServiceUnavailable, "temporarily_unavailable"
+	if errors.Is(err, auth.ErrInvalidToken) {
+		code, kind = http.StatusBadRequest, "invalid_request"
+	} else if name, ok := errors.AsType[*statusError](err); ok {
+		code, kind = name.status, "invalid_request"
+	}
+	c.JSON(code, gin.H{"error": kind})
+}
+
+func (app App) endByLogoutToken(c *gin.Context) error {
+	if err := c.Request.ParseForm(); err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return &statusError{http.StatusRequestEntityTooLarge, "too_large"}
+		}
+		return &statusError{http.StatusBadRequest, "bad_request"}
+	}
+	tokens := c.Request.PostForm["logout_token"]
+	if len(tokens) != 1 {
+		return &statusError{http.StatusBadRequest, "bad_request"}
+	}
+	claims, err := app.Auth.VerifyLogoutToken(c.Request.Context(), tokens[0])
+	if err != nil {
+		return err
+	}
+	_, err = app.Sessions.EndBy(c.Request.Context(), claims.Subject, claims.SessionID)
+	return err
+}

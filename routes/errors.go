@@ -1,0 +1,132 @@
+package routes
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/internal/session"
+)
+
+// statusError is a request that is refused whatever it asks for.
+type statusError struct {
+	status int
+	name   string // of the messages error.<name>.title and .text
+}
+
+func (e *statusError) Error() string { return e.name }
+
+// Requests that meet no handler.
+func notFound(*gin.Context) error { return &statusError{http.StatusNotFound, "not_found"} }
+func methodNotAllowed(*gin.Context) error {
+	return &statusError{http.StatusMethodNotAllowed, "method_not_allowed"}
+}
+
+var errPanic = errors.New("panic")
+
+// statusClientGone is nginx's for a request whose client did not wait; it is only seen in the log.
+const statusClientGone = 499
+
+// status says what a failure means in HTTP: whose fault it is, and what the person reads.
+func status(err error) (code int, name string) {
+	answer, isAnswer := errors.AsType[*auth.OAuthError](err)
+	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
+	refused, isRefused := errors.AsType[*statusError](err)
+	switch {
+	case isRefused:
+		return refused.status, refused.name
+	case isTooLarge && tooLarge.Limit == maxBody:
+		return http.StatusRequestEntityTooLarge, "too_large"
+
+	// Redis' doing. The person is still signed in.
+	case errors.Is(err, session.ErrUnavailable), errors.Is(err, session.ErrConflict), errors.Is(err, session.ErrLockLost):
+		return http.StatusServiceUnavailable, "unavailable"
+
+	// The person's doing, or an attacker's.
+	case errors.Is(err, auth.ErrUnknownSignIn):
+		return http.StatusBadRequest, "unknown_sign_in"
+	case errors.Is(err, auth.ErrInvalidCallback):
+		return http.StatusBadRequest, "bad_request"
+	case isAnswer && answer.Status == 0 && isRefusal(answer.Code):
+		return http.StatusBadRequest, "denied"
+	case isAnswer && answer.Code == "invalid_grant": // the code was used, is too old, or is somebody else's
+		return http.StatusBadRequest, "unknown_sign_in"
+
+	// Logto's doing.
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, auth.ErrProvider) && auth.IsTimeout(err):
+		return http.StatusGatewayTimeout, "logto_timeout"
+	case errors.Is(err, auth.ErrProvider):
+		return http.StatusBadGateway, "logto_unavailable"
+	case isAnswer, errors.Is(err, auth.ErrInvalidToken):
+		return http.StatusBadGateway, "logto_failed"
+	}
+	return http.StatusInternalServerError, "internal"
+}
+
+// isRefusal reports whether Logto's error means that the person did not go through with it (RFC 6749 §4.1.2.1, OpenID
+// Connect Core §3.1.2.6).
+func isRefusal(code string) bool {
+	switch code {
+	case "access_denied", "login_required", "consent_required", "interaction_required", "account_selection_required":
+		return true
+	}
+	return false
+}
+
+// stop answers a failure and ends the chain.
+func (app App) stop(c *gin.Context, err error) {
+	c.Abort()
+	if errors.Is(err, auth.ErrNotAuthenticated) || errors.Is(err, auth.ErrSignInRequired) || errors.Is(err, session.ErrEnded) {
+		app.askToSignIn(c)
+		return
+	}
+	app.fail(c, err)
+}
+
+// errorPage is what the page "error" shows.
+type errorPage struct {
+	Status              int
+	Title, Message      string
+	RetryURL, RetryText string
+}
+
+// fail writes the error page, or its JSON. The error itself goes to the log.
+func (app App) fail(c *gin.Context, err error) {
+	c.Set(failureKey, err)
+	if c.Request.Context().Err() != nil {
+		c.Status(statusClientGone)
+		return
+	}
+	code, name := status(err)
+	if code == http.StatusServiceUnavailable {
+		c.Header("Retry-After", "5")
+		c.Writer.Header().Del("Set-Cookie") // an outage changes nothing in the browser
+	}
+	if wantsJSON(c) {
+		c.JSON(code, gin.H{"error": name, "request_id": c.GetString(requestIDKey)})
+		return
+	}
+	page := errorPage{
+		Status:  code,
+		Title:   app.text(c, "error."+name+".title"),
+		Message: app.text(c, "error."+name+".text"),
+	}
+	page.RetryURL, page.RetryText = app.retry(c, code, name)
+	if err := app.page(c, code, "error", page); err != nil {
+		c.String(code, "%s", page.Title) // the page itself is broken, or the session behind its header
+	}
+}
+
+// retry is what the person can do next.
+func (app App) retry(c *gin.Context, code int, name string) (address, text string) {
+	switch {
+	case c.FullPath() == "/callback", c.FullPath() == "/sign-in", c.FullPath() == "/sign-up", name == "denied":
+		return "/sign-in", app.text(c, "error.try_again")
+	case code >= http.StatusInternalServerError && c.Request.Method == http.MethodGet:
+		return localPath(c.Request.URL.RequestURI()), app.text(c, "error.try_again")
+	}
+	return "", "" // the page leads home in any case
+}

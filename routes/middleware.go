@@ -1,0 +1,150 @@
+package routes
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+const (
+	maxURI  = 8 << 10  // bytes; longer: 414
+	maxBody = 64 << 10 // bytes; more: 413. Headers have their limit in the server: 431
+)
+
+// Keys of what a request carries through the chain.
+const (
+	requestIDKey = "request-id"
+	languageKey  = "language"
+	failureKey   = "failure"
+)
+
+// identify gives a request an ID, and logs it when it is done. The line has the route and not the path or the query,
+// and the kind of a failure but nothing of a person's.
+func (app App) identify(c *gin.Context) {
+	start := time.Now()
+	id := rand.Text()[:16]
+	c.Set(requestIDKey, id)
+	c.Header("X-Request-Id", id)
+	c.Next()
+
+	level, attributes := slog.LevelInfo, []slog.Attr{
+		slog.String("id", id),
+		slog.String("method", method(c.Request)),
+		slog.String("route", c.FullPath()),
+		slog.Int("status", c.Writer.Status()),
+		slog.Duration("time", time.Since(start)),
+	}
+	if err, failed := c.Get(failureKey); failed {
+		attributes = append(attributes, slog.Any("error", err))
+		if c.Writer.Status() >= http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+	}
+	app.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attributes...)
+}
+
+// method is for the log: a client may send any word as a method.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return "other"
+}
+
+// recover turns a panic into an error page. One that means to break the connection still does.
+func (app App) recover(c *gin.Context) {
+	defer func() {
+		switch cause := recover(); cause {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(cause)
+		default:
+			app.Log.ErrorContext(c.Request.Context(), "panic", "id", c.GetString(requestIDKey), "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			c.Abort()
+			if !c.Writer.Written() {
+				app.fail(c, errPanic)
+			}
+		}
+	}()
+	c.Next()
+}
+
+// harden sets the headers that every answer has. A page's own may replace them.
+func (app App) harden(c *gin.Context) {
+	header := c.Writer.Header()
+	header.Set("Content-Security-Policy", app.contentSecurityPolicy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "same-origin") // not no-referrer: then browsers send forms with "Origin: null"
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Cache-Control", "no-store")
+	if app.secure() {
+		header.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
+}
+
+// contentSecurityPolicy allows no script at all. A form may end at Logto, for browsers apply form-action to the redirects
+// that follow a sign-out too. Pictures of persons may be anywhere, over https.
+func contentSecurityPolicy(issuer string) string {
+	logto := ""
+	if u, err := url.Parse(issuer); err == nil {
+		logto = u.Scheme + "://" + u.Host
+	}
+	return "default-src 'none'; style-src 'self'; img-src 'self' https: " + logto + "; form-action 'self' " + logto +
+		"; frame-ancestors 'none'; base-uri 'none'"
+}
+
+// limit refuses what is too large before it is read.
+func (app App) limit(c *gin.Context) {
+	switch {
+	case len(c.Request.RequestURI) > maxURI:
+		app.stop(c, &statusError{http.StatusRequestURITooLong, "too_large"})
+	case c.Request.ContentLength > maxBody:
+		app.stop(c, &statusError{http.StatusRequestEntityTooLarge, "too_large"})
+	default:
+		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
+	}
+}
+
+// refuseCrossOrigin refuses a POST that another site's page sent.
+func (app App) refuseCrossOrigin(c *gin.Context) {
+	if err := app.crossOrigin.Check(c.Request); err != nil {
+		app.stop(c, &statusError{http.StatusForbidden, "forbidden"})
+	}
+}
+
+// newCrossOrigin trusts the public address, for behind a proxy it need not be the Host that we see. Logto's back-channel
+// logout is no browser's doing and carries its own proof.
+func newCrossOrigin(baseURL string) *http.CrossOriginProtection {
+	protection := http.NewCrossOriginProtection()
+	if u, err := url.Parse(baseURL); err == nil {
+		_ = protection.AddTrustedOrigin(u.Scheme + "://" + u.Host) // a valid origin: the configuration was checked
+	}
+	protection.AddInsecureBypassPattern("POST /backchannel-logout")
+	return protection
+}
+
+// chooseLanguage takes ?lang=, the cookie that an earlier one left, or what the browser prefers.
+func (app App) chooseLanguage(c *gin.Context) {
+	const name = "lang"
+	choice, _ := c.Cookie(name)
+	if wanted := c.Query(name); wanted != "" && app.Messages.Match("", wanted) == wanted {
+		choice = wanted
+		http.SetCookie(c.Writer, &http.Cookie{
+			Name: name, Value: wanted, Path: "/", MaxAge: 365 * 24 * 60 * 60,
+			HttpOnly: true, Secure: app.secure(), SameSite: http.SameSiteLaxMode,
+		})
+	}
+	c.Set(languageKey, app.Messages.Match(c.GetHeader("Accept-Language"), choice))
+}
+
+func (app App) secure() bool { return strings.HasPrefix(app.BaseURL, "https:") }

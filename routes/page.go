@@ -1,0 +1,105 @@
+package routes
+
+import (
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/templates"
+)
+
+// A handler answers, or returns an error and answers nothing.
+type handler func(*gin.Context) error
+
+// handle makes a handler of Gin's from one of ours.
+func (app App) handle(h handler) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := h(c); err != nil {
+			app.stop(c, err)
+		}
+	}
+}
+
+// page renders a whole page, and only then sends it.
+func (app App) page(c *gin.Context, status int, name string, data any) error {
+	user, err := app.user(c)
+	if err != nil {
+		return err
+	}
+	html, err := app.Pages.Render(name, templates.Page{
+		Lang:      c.GetString(languageKey),
+		Path:      c.Request.URL.Path,
+		RequestID: c.GetString(requestIDKey),
+		User:      user,
+		Data:      data,
+	})
+	if err != nil {
+		return err
+	}
+	c.Header("Vary", "Accept, Accept-Language, Cookie")
+	c.Data(status, "text/html; charset=utf-8", html)
+	return nil
+}
+
+// user is who the page's header shows; nil for nobody.
+func (app App) user(c *gin.Context) (*templates.User, error) {
+	if app.browser(c) == nil {
+		return nil, nil
+	}
+	person, err := app.session(c).Person(c.Request.Context())
+	if errors.Is(err, auth.ErrNotAuthenticated) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	user := &templates.User{Name: person.DisplayName}
+	if user.Name == "" {
+		user.Name = person.Subject
+	}
+	if isWebURL(person.Picture) {
+		user.Picture = person.Picture
+	}
+	return user, nil
+}
+
+// text is a message in the request's language.
+func (app App) text(c *gin.Context, key string, value ...any) string {
+	return app.Messages.Text(c.GetString(languageKey), key, value...)
+}
+
+// wantsHTML and wantsJSON read the Accept header: what a client names explicitly. "*/*" is neither.
+func wantsHTML(c *gin.Context) bool {
+	return accepts(c, "text/html") >= accepts(c, "application/json") && accepts(c, "text/html") > 0
+}
+
+func wantsJSON(c *gin.Context) bool { return accepts(c, "application/json") > accepts(c, "text/html") }
+
+// accepts returns the weight that the client gives to a media type, from 0 to 1 (RFC 9110 §12.5.1).
+func accepts(c *gin.Context, mediaType string) float64 {
+	for entry := range strings.SplitSeq(strings.Join(c.Request.Header.Values("Accept"), ","), ",") {
+		name, parameters, err := mime.ParseMediaType(entry)
+		if err != nil || name != mediaType {
+			continue
+		}
+		if weight, err := strconv.ParseFloat(parameters["q"], 64); err == nil {
+			return weight
+		}
+		return 1
+	}
+	return 0
+}
+
+func isWebURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+}
+
+// home is for everybody: what this is, or who you are.
+func (app App) home(c *gin.Context) error { return app.page(c, http.StatusOK, "home", nil) }

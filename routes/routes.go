@@ -1,0 +1,82 @@
+// Package routes says which URL does what. Start reading at New: the middleware list, then the route table; each page
+// family is a file of its own, and errors.go says what a failure means in HTTP.
+package routes
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/gin-contrib/sessions"
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/internal/i18n"
+	"example.com/logto-gin-starter/internal/session"
+	"example.com/logto-gin-starter/static"
+	"example.com/logto-gin-starter/templates"
+)
+
+// App is everything that a handler may use.
+type App struct {
+	Auth     *auth.Client
+	Sessions *session.Store
+	Pages    templates.Set
+	Static   *static.Assets
+	Messages *i18n.Catalog
+	BaseURL  string // the public address, without a slash at its end
+	Log      *slog.Logger
+
+	contentSecurityPolicy string
+	crossOrigin           *http.CrossOriginProtection
+	api                   http.Handler // where the sample API is found
+}
+
+// New builds the application's handler.
+func New(app App) http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.HandleMethodNotAllowed = true
+	r.RedirectTrailingSlash = false // each page has one address
+	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
+	app.crossOrigin = newCrossOrigin(app.BaseURL)
+	app.api = r
+	r.Use(
+		app.identify,          // outermost: its ID and log line are for every request, with the final status
+		app.recover,           // covers everything below
+		app.harden,            // headers for every answer, errors too
+		app.limit,             // before anything reads the request
+		app.refuseCrossOrigin, // before anything acts on it
+		app.chooseLanguage,    // errors are pages too
+	)
+	r.NoRoute(app.tryLoadSession, app.handle(notFound))
+	r.NoMethod(app.tryLoadSession, app.handle(methodNotAllowed))
+
+	// For machines: no session.
+	r.GET("/healthz", healthz)
+	r.GET("/readyz", app.readyz)
+	r.GET("/static/*name", gin.WrapH(app.Static))
+	r.POST("/backchannel-logout", app.backchannelLogout)
+
+	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
+	// a handler's own values, by sessions.Default(c).
+	site := r.Group("/", app.loadSession(), sessions.Sessions("sid", app.Sessions))
+	site.GET("/", app.handle(app.home))
+	site.GET("/sign-in", app.handle(app.signIn))
+	site.GET("/sign-up", app.handle(app.signUp))
+	site.GET("/callback", app.handle(app.callback))
+	site.GET("/sign-out", app.handle(app.askSignOut))
+	site.POST("/sign-out", app.handle(app.signOut))
+
+	// For people who are signed in. A page of your own goes here: protected.GET("/protected/mine", app.handle(app.mine)).
+	protected := site.Group("/", app.Authenticated())
+	protected.GET("/protected/tokens", app.handle(app.tokens))
+	protected.POST("/protected/tokens", app.handle(app.tokens))
+	protected.GET("/protected/sessions", app.handle(app.sessions))
+	protected.POST("/protected/sessions", app.handle(app.endSessions))
+	site.GET("/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
+
+	// For programs with an access token.
+	r.GET("/api/resource", app.RequireToken(app.resourceAudience), app.handle(app.sampleAPI))
+	r.GET("/api/organizations/:id", app.RequireToken(organizationAudience), app.handle(app.sampleAPI))
+	return r
+}

@@ -1,0 +1,39 @@
+package routes
+
+import (
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/internal/session"
+)
+
+const browserKey = "browser"
+
+// loadSession reads the request's session before anything else does, and answers 503 if that fails: gin-contrib's
+// middleware alone would go on with an empty session, and an outage would look like a sign-out.
+func (app App) loadSession(load ...session.Load) gin.HandlerFunc {
+	return app.handle(func(c *gin.Context) error {
+		browser, err := app.Sessions.Browser(c.Writer, c.Request, load...)
+		if err != nil {
+			return err
+		}
+		c.Set(browserKey, browser)
+		return nil
+	})
+}
+
+// tryLoadSession is for pages that must not fail without one: their header shows who is signed in, if that can be known.
+func (app App) tryLoadSession(c *gin.Context) {
+	if browser, err := app.Sessions.Browser(c.Writer, c.Request); err == nil {
+		c.Set(browserKey, browser)
+	}
+}
+
+// browser is the session of the request's browser; nil where no middleware loaded it.
+func (app App) browser(c *gin.Context) *session.Browser {
+	browser, _ := c.Value(browserKey).(*session.Browser)
+	return browser
+}
+
+// session is what the request's person does with Logto.
+func (app App) session(c *gin.Context) *auth.Session { return app.Auth.Session(app.browser(c)) }

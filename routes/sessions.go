@@ -1,0 +1,68 @@
+package routes
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// sessionsPage is what the page "sessions" shows: where the person is signed in.
+type sessionsPage struct {
+	Sessions []sessionRow `json:"sessions"`
+	Others   bool         `json:"-"` // there are others than this one
+}
+
+type sessionRow struct {
+	ID        string    `json:"id"`
+	Browser   string    `json:"browser"`
+	System    string    `json:"system"`
+	Since     time.Time `json:"since"`
+	Seen      time.Time `json:"seen"`
+	Current   bool      `json:"current"`
+	SinceText string    `json:"-"`
+	SeenText  string    `json:"-"`
+}
+
+func (app App) sessions(c *gin.Context) error {
+	all, err := app.browser(c).Sessions(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	lang, now := c.GetString(languageKey), time.Now()
+	page := sessionsPage{Others: len(all) > 1}
+	for _, s := range all {
+		page.Sessions = append(page.Sessions, sessionRow{
+			ID: s.ID, Browser: s.Browser, System: s.System, Since: s.Since, Seen: s.Seen, Current: s.Current,
+			SinceText: app.Messages.Ago(lang, s.Since, now),
+			SeenText:  app.Messages.Ago(lang, s.Seen, now),
+		})
+	}
+	if wantsJSON(c) {
+		c.JSON(http.StatusOK, page)
+		return nil
+	}
+	return app.page(c, http.StatusOK, "sessions", page)
+}
+
+// endSessions ends one session of the person's, or all but this one. It reaches nobody else's.
+func (app App) endSessions(c *gin.Context) error {
+	if err := c.Request.ParseForm(); err != nil {
+		return err
+	}
+	ctx, browser := c.Request.Context(), app.browser(c)
+	var err error
+	switch end := c.Request.PostForm.Get("end"); end {
+	case "":
+		return &statusError{http.StatusBadRequest, "bad_request"}
+	case "others":
+		_, err = browser.EndOthers(ctx)
+	default:
+		err = browser.EndOther(ctx, end)
+	}
+	if err != nil {
+		return err
+	}
+	c.Redirect(http.StatusSeeOther, "/protected/sessions")
+	return nil
+}

@@ -1,0 +1,163 @@
+package routes
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+)
+
+// tokensPage is what the page "tokens" shows: for each configured resource and each organization of the person, the
+// token that Logto gives, or why it gives none. The tokens themselves never leave the server.
+type tokensPage struct {
+	Resources, Organizations []tokenRow
+}
+
+type tokenRow struct {
+	Name      string // resource indicator or organization ID
+	Scopes    []string
+	ExpiresIn string
+	Claims    string // JSON
+	Error     *tokenError
+	API       string // the sample API's answer, if it was called
+	APIPath   string
+
+	claims *auth.AccessTokenClaims
+}
+
+type tokenError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"` // for the person
+}
+
+// tokens shows the page. Its form asks for a new token for one row, or calls the sample API with the token there is.
+func (app App) tokens(c *gin.Context) error {
+	if err := c.Request.ParseForm(); err != nil {
+		return err
+	}
+	form := c.Request.PostForm
+	session := app.session(c)
+	var page tokensPage
+	for _, resource := range app.Auth.Resources() {
+		row := tokenRow{Name: resource, APIPath: "/api/resource?" + url.Values{"indicator": {resource}}.Encode()}
+		asked := form.Get("resource") == resource
+		err := app.fill(c, &row, asked, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
+			return session.AccessToken(ctx, resource, options...)
+		})
+		if err != nil {
+			return err
+		}
+		page.Resources = append(page.Resources, row)
+	}
+	for _, id := range auth.UserFrom(c.Request.Context()).Claims.Organizations.Value() {
+		row := tokenRow{Name: id, APIPath: "/api/organizations/" + url.PathEscape(id)}
+		asked := form.Get("organization") == id
+		err := app.fill(c, &row, asked, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
+			return session.OrganizationToken(ctx, id, options...)
+		})
+		if err != nil {
+			return err
+		}
+		page.Organizations = append(page.Organizations, row)
+	}
+	if wantsJSON(c) {
+		c.JSON(http.StatusOK, gin.H{"resources": byName(page.Resources), "organizations": byName(page.Organizations)})
+		return nil
+	}
+	return app.page(c, http.StatusOK, "tokens", page)
+}
+
+type getToken = func(context.Context, ...auth.TokenOption) (auth.Token, error)
+
+// fill gets a row's token. A refusal is a part of the page; only what concerns the whole session is an error.
+func (app App) fill(c *gin.Context, row *tokenRow, asked bool, form url.Values, get getToken) error {
+	ctx := c.Request.Context()
+	var options []auth.TokenOption
+	if asked && !form.Has("call") {
+		options = append(options, auth.ForceRefresh())
+	}
+	token, err := get(ctx, options...)
+	if err != nil {
+		row.Error, err = app.explain(c, err)
+		return err
+	}
+	claims, err := token.Claims()
+	if err != nil {
+		row.Error, err = app.explain(c, err)
+		return err
+	}
+	data, err := json.Marshal(claims)
+	if err != nil {
+		return err
+	}
+	row.claims, row.Claims = &claims, indent(data)
+	row.Scopes = slices.Sorted(slices.Values(claims.Scopes()))
+	row.ExpiresIn = app.Messages.Span(c.GetString(languageKey), time.Until(token.Expiry))
+	if asked && form.Has("call") {
+		row.API = app.callAPI(ctx, row.APIPath, token)
+	}
+	return nil
+}
+
+// explain says in the person's words why there is no token. What is not about this one token comes back as the error.
+func (app App) explain(c *gin.Context, err error) (*tokenError, error) {
+	code := "unknown"
+	answer, isAnswer := errors.AsType[*auth.OAuthError](err)
+	switch {
+	case errors.Is(err, auth.ErrSignInRequired):
+		return nil, err
+	case isAnswer && slices.Contains([]string{"access_denied", "invalid_target", "insufficient_scope"}, answer.Code):
+		code = answer.Code
+	case errors.Is(err, auth.ErrOrganizationsScope):
+		code = "no_organizations"
+	case !isAnswer && !errors.Is(err, auth.ErrProvider) && !errors.Is(err, auth.ErrOpaqueToken):
+		return nil, err
+	}
+	c.Set(failureKey, err)
+	return &tokenError{Code: code, Message: app.text(c, "tokens.error."+code)}, nil
+}
+
+// byName is the form that the JSON has.
+func byName(rows []tokenRow) gin.H {
+	all := gin.H{}
+	for _, row := range rows {
+		if row.Error != nil {
+			all[row.Name] = gin.H{"error": row.Error}
+		} else {
+			all[row.Name] = gin.H{"claims": row.claims}
+		}
+	}
+	return all
+}
+
+// callAPI calls the sample API as another service would: by a request with the token. This API is in the same process,
+// so the request needs no network; it still passes every middleware.
+func (app App) callAPI(ctx context.Context, path string, token auth.Token) string {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody)
+	if err != nil {
+		return err.Error()
+	}
+	request.Header.Set("Authorization", "Bearer "+string(token.Value))
+	answer := &answer{header: http.Header{}}
+	app.api.ServeHTTP(answer, request)
+	return strings.TrimSpace(indent(answer.body.Bytes()))
+}
+
+// answer is a response that stays here.
+type answer struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+func (a *answer) WriteHeader(int)             {}

@@ -1,0 +1,119 @@
+// Package templates holds the pages: layout/ is what surrounds every page, pages/ one file for each, partials/
+// what several share. They are html/template, so whatever a page shows is escaped for the place it stands in.
+// Start reading at Parse; fold.go is why a page costs only what differs from person to person.
+package templates
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+	"unicode"
+)
+
+//go:embed layout partials pages
+var files embed.FS
+
+// Page is what every page has, whatever it is about.
+type Page struct {
+	Lang      string // one of Messages.Languages
+	Path      string // this request's path, to mark where one is in the navigation
+	RequestID string
+	User      *User // who is signed in; nil: nobody
+	Data      any   // what the page is about
+}
+
+// User is the person in the header.
+type User struct {
+	Name    string
+	Picture string // a URL; if empty, an initial is shown
+}
+
+// Messages is the part of the message tables that pages need.
+type Messages interface {
+	Languages() []string
+	Lookup(lang, key string, value ...any) (string, error)
+	Date(lang string, t time.Time) string
+}
+
+// Set holds the parsed pages of all languages.
+type Set struct {
+	pages map[string]*template.Template // by language and name: "en/home"
+}
+
+// Parse parses every page in every language, once, at start-up. Asset gives the URL of a static file, empty if
+// there is none. A page that names a missing message or file is an error here, not in front of a visitor.
+func Parse(asset func(name string) string, messages Messages) (Set, error) {
+	names, err := fs.Glob(files, "pages/*.html")
+	if err != nil {
+		return Set{}, fmt.Errorf("list pages: %w", err)
+	}
+	set := Set{pages: make(map[string]*template.Template)}
+	for _, lang := range messages.Languages() {
+		c := constants{lang: lang, asset: asset, messages: messages}
+		for _, file := range names {
+			name := strings.TrimSuffix(path.Base(file), ".html")
+			page, err := parsePage(c, file)
+			if err != nil {
+				return Set{}, fmt.Errorf("parse page %s in %q: %w", name, lang, err)
+			}
+			set.pages[lang+"/"+name] = page
+		}
+	}
+	return set, nil
+}
+
+func parsePage(c constants, file string) (*template.Template, error) {
+	page := template.New("layout.html").Funcs(template.FuncMap{
+		"t":       c.message,
+		"asset":   c.assetURL,
+		"lang":    func() string { return c.lang },
+		"date":    c.date,
+		"initial": initial,
+	})
+	if _, err := page.ParseFS(files, "layout/*.html", "partials/*.html", file); err != nil {
+		return nil, err
+	}
+	for _, t := range page.Templates() {
+		if err := c.fold(t.Tree.Root); err != nil {
+			return nil, err
+		}
+	}
+	// The first execution works out the escaping. This one fails for want of data, but a page that can't be
+	// escaped is found out, and no visitor waits for it.
+	if fault, ok := errors.AsType[*template.Error](page.Execute(io.Discard, Page{})); ok {
+		return nil, fault
+	}
+	return page, nil
+}
+
+// Render returns a whole page. Name is that of its file in pages/, without the ending.
+func (s Set) Render(name string, page Page) ([]byte, error) {
+	t, ok := s.pages[page.Lang+"/"+name]
+	if !ok {
+		return nil, fmt.Errorf("no page %q in language %q", name, page.Lang)
+	}
+	var buf bytes.Buffer
+	buf.Grow(4 << 10) // most pages fit
+	if err := t.Execute(&buf, page); err != nil {
+		return nil, fmt.Errorf("render page %s: %w", name, err)
+	}
+	return buf.Bytes(), nil
+}
+
+// initial is the letter that stands for a person without a picture. Thai vowels that are written before
+// their consonant don't stand for a name.
+func initial(name string) string {
+	for _, r := range name {
+		if (unicode.IsLetter(r) || unicode.IsDigit(r)) && (r < 'เ' || r > 'ไ') {
+			return string(unicode.ToUpper(r))
+		}
+	}
+	return "?"
+}

@@ -1,0 +1,288 @@
+package templates_test
+
+import (
+	"html/template"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/logto-gin-starter/internal/i18n"
+	"example.com/logto-gin-starter/static"
+	"example.com/logto-gin-starter/templates"
+)
+
+// The data of the pages, as package routes gives it.
+type (
+	userinfo struct {
+		Claims            []claim
+		JSON, IDTokenJSON string
+	}
+	claim  struct{ Name, Value, Kind, Origin string }
+	tokens struct {
+		Resources, Organizations []token
+		CanCall                  bool
+	}
+	token struct {
+		Name, Label, Kind, Organization, ExpiresIn, Claims, API string
+		Scopes                                                  []string
+		Fetched                                                 bool
+		Error                                                   *tokenError
+	}
+	tokenError struct{ Code, Message string }
+	sessions   struct {
+		Sessions []session
+		Others   bool
+	}
+	session struct {
+		ID, Browser, System string
+		Since, Seen         time.Time
+		SinceText, SeenText string
+		Current             bool
+	}
+	failure struct {
+		Status                              int
+		Title, Message, RetryURL, RetryText string
+	}
+)
+
+// sample is a page with something to show.
+type sample struct {
+	page string
+	user *templates.User
+	data any
+}
+
+var (
+	ada   = &templates.User{Name: "Ada Lovelace"}
+	since = time.Date(2026, time.November, 23, 19, 26, 0, 0, time.UTC)
+)
+
+// samples returns pages that show text wherever a page can show any.
+func samples(text string) map[string]sample {
+	user := &templates.User{Name: text, Picture: text}
+	known := session{ID: text, Browser: text, System: text, Since: since, Seen: since, SinceText: text, SeenText: text}
+	current := known
+	current.Current = true
+	fetched := token{Name: text, Label: text, Kind: "resource", Organization: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}, Fetched: true}
+	refused := token{Name: text, Kind: "organization", Organization: text, Fetched: true, Error: &tokenError{Code: text, Message: text}}
+	var claims []claim
+	for _, kind := range []string{"text", "time", "url", "image", "bool", "json", "null"} {
+		claims = append(claims, claim{text, text, kind, "both"}, claim{text, text, kind, "userinfo"}, claim{text, text, kind, "id_token"})
+	}
+	return map[string]sample{
+		"home signed out":    {"home", nil, nil},
+		"home":               {"home", user, nil},
+		"signout":            {"signout", user, nil},
+		"signout signed out": {"signout", nil, nil},
+		"userinfo":           {"userinfo", user, userinfo{claims, text, text}},
+		"userinfo empty":     {"userinfo", user, userinfo{}},
+		"tokens":             {"tokens", user, tokens{[]token{fetched, {Name: text, Kind: "resource"}}, []token{refused, {Name: text, Kind: "organization"}}, true}},
+		"tokens empty":       {"tokens", user, tokens{}},
+		"sessions":           {"sessions", user, sessions{[]session{current, known, {}}, true}},
+		"sessions only this": {"sessions", user, sessions{[]session{current}, false}},
+		"error":              {"error", user, failure{404, text, text, text, text}},
+		"error signed out":   {"error", nil, failure{Status: 500, Title: text, Message: text}},
+	}
+}
+
+func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
+	t.Helper()
+	messages, err := i18n.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	assets, err := static.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := templates.Parse(assets.URL, messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set, messages
+}
+
+func (s sample) render(t testing.TB, set templates.Set, lang string) string {
+	t.Helper()
+	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/protected/tokens", RequestID: "r-1", User: s.user, Data: s.data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(html)
+}
+
+// Each page in each language is one that the Content-Security-Policy and a screen reader can live with.
+func TestPages(t *testing.T) {
+	set, messages := parse(t)
+	inline := regexp.MustCompile(`(?i)<script|<style|\s(style|on[a-z]+)=|javascript:`)
+	for _, lang := range messages.Languages() {
+		for name, s := range samples("Ada Lovelace") {
+			html := s.render(t, set, lang)
+			for _, once := range []string{`<html lang="` + lang + `">`, "<h1", "<main", "<header class=\"site-header\"", "<footer", `aria-current="true"`, "</html>"} {
+				if n := strings.Count(html, once); n != 1 {
+					t.Errorf("%s in %s has %d of %q, want 1", name, lang, n, once)
+				}
+			}
+			if found := inline.FindString(html); found != "" {
+				t.Errorf("%s in %s has %q", name, lang, found)
+			}
+			if found := regexp.MustCompile(`<title>\s*·|{{|<no value>|%!`).FindString(html); found != "" {
+				t.Errorf("%s in %s has %q", name, lang, found)
+			}
+		}
+	}
+}
+
+// What people and providers say stays text, in every place where a page shows it.
+func TestHostileData(t *testing.T) {
+	set, _ := parse(t)
+	for _, text := range []string{
+		`"><script>alert(1)</script>`,
+		`' onerror='alert(1)`,
+		`javascript:alert(1)`,
+		`data:text/html,<script>alert(1)</script>`,
+		"</title><script>alert(1)</script>",
+		`{{.}}{{template "main" .}}`,
+		"\x00\xff<b>",
+	} {
+		plain := samples("x")
+		for name, s := range samples(text) {
+			html, want := s.render(t, set, "en"), plain[name].render(t, set, "en")
+			if got, want := tags(html), tags(want); !slices.Equal(got, want) {
+				t.Errorf("%s with %q has the tags %q, want %q", name, text, got, want)
+			}
+			if found := regexp.MustCompile(`(?i)(href|src)="\s*(javascript|data):`).FindString(html); found != "" {
+				t.Errorf("%s with %q has %q", name, text, found)
+			}
+		}
+	}
+}
+
+// tags returns every tag of a page with the names of its attributes, without their values.
+func tags(html string) []string {
+	tag := regexp.MustCompile(`<[a-zA-Z/!][^>]*>`)
+	value := regexp.MustCompile(`="[^"]*"`)
+	var all []string
+	for _, found := range tag.FindAllString(html, -1) {
+		all = append(all, value.ReplaceAllString(found, ""))
+	}
+	return all
+}
+
+func TestClaimKinds(t *testing.T) {
+	set, _ := parse(t)
+	for _, tt := range []struct{ kind, value, want string }{
+		{"text", "<Ada>", "<td>&lt;Ada&gt;</td>"},
+		{"time", "2026-11-23T19:26:00Z", `<time datetime="2026-11-23T19:26:00Z">23 November 2026, 19:26 UTC</time>`},
+		{"time", "some day", `<time datetime="some day">some day</time>`},
+		{"url", "https://ada.example/?a=1&b", `<a href="https://ada.example/?a=1&amp;b" rel="noreferrer noopener">`},
+		{"url", "javascript:alert(1)", `<a href="#ZgotmplZ"`},
+		{"image", "https://ada.example/a.png", `<img class="thumbnail" src="https://ada.example/a.png" alt=""`},
+		{"image", "data:image/svg+xml,x", `src="#ZgotmplZ"`},
+		{"bool", "true", "✓ Yes"},
+		{"bool", "false", "✗ No"},
+		{"json", `{"a": 1}`, `aria-label="c"><code>{&#34;a&#34;: 1}</code></pre>`},
+		{"null", "", `<code class="muted">null</code>`},
+	} {
+		s := sample{"userinfo", ada, userinfo{Claims: []claim{{"c", tt.value, tt.kind, "both"}}}}
+		if html := s.render(t, set, "en"); !strings.Contains(html, tt.want) {
+			t.Errorf("claim %s %q isn't shown as %q", tt.kind, tt.value, tt.want)
+		}
+	}
+}
+
+func TestThai(t *testing.T) {
+	set, _ := parse(t)
+	for initial, name := range map[string]string{"อ": "เอดา", "ส": "สมชาย", "A": " ada", "É": "élodie", "?": "💜"} {
+		html := sample{"home", &templates.User{Name: name}, nil}.render(t, set, "th")
+		for _, want := range []string{"สวัสดีคุณ " + name, `aria-hidden="true">` + initial + "</span>"} {
+			if !strings.Contains(html, want) {
+				t.Errorf("home of %q lacks %q", name, want)
+			}
+		}
+	}
+}
+
+func TestRenderUnknown(t *testing.T) {
+	set, _ := parse(t)
+	for _, page := range []templates.Page{{Lang: "en"}, {Lang: "xx"}, {}} {
+		if _, err := set.Render("nowhere", page); err == nil {
+			t.Errorf("Render(nowhere, %q) gives no error", page.Lang)
+		}
+	}
+}
+
+// table is a message table with some messages missing.
+type table struct {
+	*i18n.Catalog
+	lacks string
+}
+
+func (m table) Lookup(lang, key string, value ...any) (string, error) {
+	if key == m.lacks {
+		return "", io.ErrUnexpectedEOF
+	}
+	return m.Catalog.Lookup(lang, key, value...)
+}
+
+func TestParseFindsWhatIsMissing(t *testing.T) {
+	_, messages := parse(t)
+	url := func(name string) string { return "/static/" + name }
+	if _, err := templates.Parse(url, table{messages, "tokens.no_scopes"}); err == nil {
+		t.Error("Parse takes a page whose message is missing")
+	}
+	if _, err := templates.Parse(func(string) string { return "" }, messages); err == nil {
+		t.Error("Parse takes a page whose style sheet is missing")
+	}
+}
+
+// Messages and URLs are text in the page, not markup.
+type hostile struct{ *i18n.Catalog }
+
+func (hostile) Lookup(string, string, ...any) (string, error) { return `"><script>'&`, nil }
+
+func TestConstantsAreEscaped(t *testing.T) {
+	_, messages := parse(t)
+	set, err := templates.Parse(func(name string) string { return name }, hostile{messages})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range samples("x") {
+		if html := s.render(t, set, "en"); strings.Contains(html, "<script") {
+			t.Errorf("%s lets markup in a message through", name)
+		}
+	}
+}
+
+// BenchmarkHome renders the signed-in home page, and for comparison a page of the same size as one usually writes it:
+// every text looked up for every visitor.
+func BenchmarkHome(b *testing.B) {
+	set, messages := parse(b)
+	page := templates.Page{Lang: "en", Path: "/", User: ada}
+	b.Run("folded", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := set.Render("home", page); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	plain := template.Must(template.New("layout.html").Funcs(template.FuncMap{
+		"t":       func(key string, value ...any) (string, error) { return messages.Lookup("en", key, value...) },
+		"asset":   func(name string) string { return "/static/" + name },
+		"lang":    func() string { return "en" },
+		"initial": func(string) string { return "A" },
+	}).ParseGlob("layout/*.html"))
+	template.Must(plain.ParseFiles("partials/header.html", "partials/avatar.html", "partials/footer.html", "partials/signout.html", "pages/home.html"))
+	b.Run("plain", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := plain.Execute(new(strings.Builder), page); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
