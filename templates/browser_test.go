@@ -28,22 +28,30 @@ func TestNoSidewaysScroll(t *testing.T) {
 		site := serve(t, set, all)
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			for _, lang := range messages.Languages() {
+				if err := chromedp.Do(ctx, chromedp.Navigate(site+"/page/"+lang+"/"+url.PathEscape(name))); err != nil {
+					t.Fatal(err)
+				}
 				for _, width := range []int64{320, 375, 740, 1280} {
-					var wide int64
-					err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 800), chromedp.Navigate(site+"/page/"+lang+"/"+url.PathEscape(name)))
-					if err == nil {
-						wide, err = chromedp.Run(ctx, chromedp.Evaluate[int64]("document.scrollingElement.scrollWidth"))
-					}
-					if err != nil {
-						t.Fatal(err)
-					}
-					if wide > width {
+					if wide := widthOn(t, ctx, width); wide > width {
 						t.Errorf("%s in %s is %d px wide on a screen of %d", name, lang, wide, width)
 					}
 				}
 			}
 		}
 	}
+}
+
+// widthOn returns how wide the page is that the browser shows, on a screen of this width.
+func widthOn(t *testing.T, ctx context.Context, screen int64) int64 {
+	t.Helper()
+	if err := chromedp.Do(ctx, chromedp.EmulateViewport(screen, 800)); err != nil {
+		t.Fatal(err)
+	}
+	wide, err := chromedp.Run(ctx, chromedp.Evaluate[int64]("document.scrollingElement.scrollWidth"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wide
 }
 
 // browser starts Chromium for this test.

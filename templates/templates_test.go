@@ -21,15 +21,11 @@ type (
 		JSON, IDTokenJSON string
 	}
 	claim  struct{ Name, Value, Kind, Origin string }
-	tokens struct {
-		Resources, Organizations []token
-		CanCall                  bool
-	}
-	token struct {
-		Name, Label, Kind, Organization, ExpiresIn, Claims, API string
-		Scopes                                                  []string
-		Fetched                                                 bool
-		Error                                                   *tokenError
+	tokens struct{ Resources, Organizations []token }
+	token  struct {
+		Name, ExpiresIn, Claims, API string
+		Scopes                       []string
+		Error                        *tokenError
 	}
 	tokenError struct{ Code, Message string }
 	sessions   struct {
@@ -66,8 +62,8 @@ func samples(text string) map[string]sample {
 	known := session{ID: text, Browser: text, System: text, Since: since, Seen: since, SinceText: text, SeenText: text}
 	current := known
 	current.Current = true
-	fetched := token{Name: text, Label: text, Kind: "resource", Organization: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}, Fetched: true}
-	refused := token{Name: text, Kind: "organization", Organization: text, Fetched: true, Error: &tokenError{Code: text, Message: text}}
+	fetched := token{Name: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}}
+	refused := token{Name: text, Error: &tokenError{text, text}}
 	var claims []claim
 	for _, kind := range []string{"text", "time", "url", "image", "bool", "json", "null"} {
 		claims = append(claims, claim{text, text, kind, "both"}, claim{text, text, kind, "userinfo"}, claim{text, text, kind, "id_token"})
@@ -79,7 +75,7 @@ func samples(text string) map[string]sample {
 		"signout signed out": {"signout", nil, nil},
 		"userinfo":           {"userinfo", user, userinfo{claims, text, text}},
 		"userinfo empty":     {"userinfo", user, userinfo{}},
-		"tokens":             {"tokens", user, tokens{[]token{fetched, {Name: text, Kind: "resource"}}, []token{refused, {Name: text, Kind: "organization"}}, true}},
+		"tokens":             {"tokens", user, tokens{[]token{fetched, {Name: text}}, []token{refused, {Name: text}}}},
 		"tokens empty":       {"tokens", user, tokens{}},
 		"sessions":           {"sessions", user, sessions{[]session{current, known, {}}, true}},
 		"sessions only this": {"sessions", user, sessions{[]session{current}, false}},

@@ -219,7 +219,7 @@ func testEndpointMisbehaviour(t *testing.T, srv *authtest.Server) {
 			return err == nil && s == status && strings.Contains(string(body), text)
 		}
 	}
-	fails := func(_ int, _ []byte, err error) bool { return err != nil }
+	fails := func(status int, _ []byte, err error) bool { return err != nil && status == 0 }
 	for _, test := range []struct {
 		name string
 		b    authtest.Behaviour

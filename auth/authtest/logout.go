@@ -65,7 +65,8 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 		target += map[bool]string{false: "?", true: "&"}[strings.Contains(target, "?")] + url.Values{"state": {state}}.Encode()
 	}
 	if subject != "" && subject != hinted {
-		i := &interaction{randomID(21), session, authRequest{redirectURI: target, locales: r.Form.Get("ui_locales")}, s.opts.Now().Add(interactionLife)}
+		request := authRequest{redirectURI: target, locales: r.Form.Get("ui_locales")}
+		i := &interaction{randomID(21), session, request, s.opts.Now().Add(interactionLife)}
 		s.mu.Lock()
 		s.interactions[i.id] = i
 		s.mu.Unlock()

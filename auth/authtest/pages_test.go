@@ -66,6 +66,8 @@ func TestChooser(t *testing.T) {
 
 func TestPageRefuses(t *testing.T) {
 	p, b, page := demoPage(t)
+	other := p.browser()
+	other.do(t, http.MethodGet, p.authURL("resource", ""), "", nil)
 	for _, test := range []struct {
 		name   string
 		who    *browser
@@ -76,7 +78,7 @@ func TestPageRefuses(t *testing.T) {
 		{"a wrong password", b, []string{"username", "ada", "password", "x"}, 422, "The username or the password is wrong."},
 		{"an unknown person", b, []string{"username", `"><script>`, "password", ""}, 422, "&#34;&gt;&lt;script&gt;"},
 		{"an account that is not a ready one", b, []string{"account", "root"}, 422, "wrong"},
-		{"another browser", p.browser(), []string{"account", "ada"}, 400, "expired"},
+		{"another browser", other, []string{"account", "ada"}, 400, "expired"},
 		{"another interaction", b, []string{"account", "ada", "interaction", "x"}, 400, "expired"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -87,7 +89,7 @@ func TestPageRefuses(t *testing.T) {
 		})
 	}
 	plain := newLocal(t, authtest.Options{})
-	other := plain.browser()
+	other = plain.browser()
 	w, _ := other.do(t, http.MethodGet, plain.authURL("resource", ""), "", nil)
 	page, err := w.Location()
 	if err != nil {

@@ -114,12 +114,15 @@ func TestRefreshTokenExpires(t *testing.T) {
 
 // TestPermissions follows who may do what at which resource: only known scopes, only those asked for, by role and by organization.
 func TestPermissions(t *testing.T) {
-	const api = "https://api.example"
+	const api, audit = "https://api.example", "https://audit.example"
 	opts := authtest.Options{
-		Apps:      refreshing(),
-		Users:     []authtest.User{{Username: "ada", Password: "ada", Roles: []string{"reader"}}},
-		Roles:     []authtest.Role{{Name: "reader", Permissions: map[string][]string{api: {"read", "unregistered"}}}},
-		Resources: []authtest.Resource{{Indicator: api, Scopes: []string{"read", "write", "delete"}}},
+		Apps:  refreshing(),
+		Users: []authtest.User{{Username: "ada", Password: "ada", Roles: []string{"reader"}}},
+		Roles: []authtest.Role{
+			{Name: "reader", Permissions: map[string][]string{api: {"read", "unregistered"}}},
+			{Name: "auditor", Permissions: map[string][]string{audit: {"read"}}},
+		},
+		Resources: []authtest.Resource{{Indicator: api, Scopes: []string{"read", "write", "delete"}}, {Indicator: audit, Scopes: []string{"read"}}},
 		Organizations: []authtest.Organization{
 			{ID: "one", Members: map[string][]string{"ada": {"editor"}}, Roles: []authtest.OrganizationRole{
 				{Name: "editor", Scopes: []string{"edit"}, Permissions: map[string][]string{api: {"write"}}},
@@ -130,7 +133,7 @@ func TestPermissions(t *testing.T) {
 	}
 	p := newLocal(t, opts)
 	const asked = "openid urn:logto:scope:organizations read write delete edit close unregistered"
-	a := p.browser().visit(t, p.authURL("scope", asked, "resource", api+","+organizations), false)
+	a := p.browser().visit(t, p.authURL("scope", asked, "resource", api+","+audit+","+organizations), false)
 	refresh := p.exchange(t, a.callback.Get("code")).body["refresh_token"]
 	for _, test := range []struct{ name, resource, organization, scope, want string }{
 		{"by role and organizations", api, "", "", "read write"},
@@ -153,6 +156,16 @@ func TestPermissions(t *testing.T) {
 			}
 		})
 	}
+	user := p.local.User("ada")
+	user.Roles = []string{"auditor"}
+	p.local.SetUser(user)
+	for resource, want := range map[string]string{api: "write", audit: ""} {
+		if got := p.refresh(t, refresh, "resource", resource); got.body["scope"] != want {
+			t.Errorf("%s after a change of roles: %s, want %q", resource, got.text, want)
+		}
+	}
+	user.Roles = []string{"reader"}
+	p.local.SetUser(user)
 	if _, claims, _ := decode(t, p.local.AccessToken("ada", "urn:logto:organization:one")); claims["scope"] != "edit" {
 		t.Errorf("minted for the organization: %v", claims)
 	}

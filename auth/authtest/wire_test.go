@@ -524,7 +524,12 @@ func (p *provider) testRefused(t *testing.T) {
 
 func (p *provider) testSession(t *testing.T) {
 	b := p.browser()
+	b.visit(t, p.authURL(), true)
+	before := b.cookies["_session /"]
 	first := p.signedIn(t, b)
+	if after := b.cookies["_session /"]; after == "" || after == before {
+		t.Errorf("the session's ID was %q and is %q after a sign-in", before, after)
+	}
 	hint, _ := first.body["id_token"].(string)
 	for _, test := range []struct {
 		change []string
@@ -931,7 +936,7 @@ func (p *provider) testEndSession(t *testing.T) {
 		t.Errorf("without offline_access the access token outlived the session: %d", got.status)
 	}
 	p.signedIn(t, b)
-	if got := b.visit(t, p.endURL("post_logout_redirect_uri", p.home()), false); strings.HasPrefix(got.target, p.home()) {
+	if got := b.visit(t, p.endURL("post_logout_redirect_uri", p.home()), false); !strings.HasPrefix(got.target, strings.TrimSuffix(p.issuer, "oidc")) {
 		t.Errorf("with neither hint nor client the redirect was followed to %q", got.target)
 	}
 	p.signedIn(t, b)
@@ -944,6 +949,7 @@ func (p *provider) testOfflineAccess(t *testing.T) {
 	b := p.browser()
 	a := p.signedIn(t, b)
 	hint, _ := a.body["id_token"].(string)
+	p.signedIn(t, b, "prompt", "") // a later one without offline_access changes nothing for the first
 	b.visit(t, p.endURL("id_token_hint", hint), false)
 	if got := p.refresh(t, a.body["refresh_token"]); got.status != http.StatusOK {
 		t.Errorf("refresh: %d %s", got.status, got.text)

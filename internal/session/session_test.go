@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -58,15 +57,10 @@ type site struct {
 func newSite(t testing.TB, cfg Config, opts Options) *site {
 	t.Helper()
 	server := miniredis.RunT(t)
-	rdb, err := Open(RedisConfig{URL: "redis://" + server.Addr()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = rdb.Close() })
-	s := &site{redis: server, rdb: rdb, sent: &counter{}, log: &strings.Builder{}}
-	rdb.AddHook(s.sent)
-	opts.Log = slog.New(slog.NewTextHandler(s.log, nil))
-	s.Store = NewStore(rdb, cfg, opts)
+	s := open(t, "redis://"+server.Addr(), cfg)
+	s.redis = server
+	opts.Log = s.Store.log
+	s.Store = NewStore(s.rdb, cfg, opts)
 	return s
 }
 
@@ -93,13 +87,18 @@ func (j jar) request(ctx context.Context) *http.Request {
 }
 
 func (j jar) keep(w *httptest.ResponseRecorder) {
-	for _, c := range w.Result().Cookies() {
+	for _, c := range cookies(w) {
 		if c.MaxAge < 0 {
 			delete(j, c.Name)
 		} else {
 			j[c.Name] = c.Value
 		}
 	}
+}
+
+// cookies returns what the answer sets, also before it is complete.
+func cookies(w *httptest.ResponseRecorder) []*http.Cookie {
+	return (&http.Response{Header: w.Header()}).Cookies()
 }
 
 // load makes a request as far as Browser.
@@ -331,7 +330,7 @@ func TestSharedInRequest(t *testing.T) {
 			if got := s.sent.during(func() { r.ServeHTTP(w, j.request(t.Context())) }); got > 5 { // read, save, end, start and perhaps EVAL
 				t.Errorf("%d commands", got)
 			}
-			if lines := w.Result().Cookies(); len(lines) != 1 || lines[0].MaxAge <= 0 {
+			if lines := cookies(w); len(lines) != 1 || lines[0].MaxAge <= 0 {
 				t.Errorf("Set-Cookie: %v, want one", lines)
 			}
 			j.keep(w)

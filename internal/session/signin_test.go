@@ -56,7 +56,7 @@ func TestAbandonedSignIns(t *testing.T) {
 		b, w := j.load(t, s.Store)
 		must(t, b.PutSignIn(t.Context(), fmt.Sprint("state", i), []byte("value"), signInLife))
 		must(t, b.PutSignIn(t.Context(), fmt.Sprint("other", i), []byte("value"), signInLife))
-		if cookies := w.Result().Cookies(); len(cookies) != 1 || cookies[0].MaxAge != 600 || !cookies[0].HttpOnly {
+		if cookies := cookies(w); len(cookies) != 1 || cookies[0].MaxAge != 600 || !cookies[0].HttpOnly {
 			t.Fatalf("Set-Cookie: %v, want one, renewed", cookies)
 		}
 		j.keep(w)

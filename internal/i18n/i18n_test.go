@@ -1,0 +1,148 @@
+package i18n_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/logto-gin-starter/internal/i18n"
+)
+
+func load(t testing.TB) *i18n.Catalog {
+	t.Helper()
+	c, err := i18n.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestMatch(t *testing.T) {
+	c := load(t)
+	for _, tt := range []struct{ name, accept, choice, want string }{
+		{"nothing", "", "", "en"},
+		{"english", "en-GB,en;q=0.9", "", "en"},
+		{"thai", "th-TH,th;q=0.9,en;q=0.8", "", "th"},
+		{"thai by weight", "en;q=0.3, th;q=0.7", "", "th"},
+		{"thai refused", "th;q=0, en", "", "en"},
+		{"a language there is not", "sw", "", "en"},
+		{"second wish", "sw, th;q=0.5", "", "th"},
+		{"choice wins", "en", "th", "th"},
+		{"unknown choice", "th", "xx", "th"},
+		{"hostile choice", "th", "../../etc/passwd", "th"},
+		{"not a language tag", "\x00\xff;;;q=,,th-", "", "en"},
+		{"first in a long header", "th," + strings.Repeat("sw;q=0.1,", 1000), "", "th"},
+		{"one long word", strings.Repeat("a", 1<<20), "", "en"},
+		{"a million parts", strings.Repeat("en-", 1<<20), "", "en"},
+	} {
+		if got := c.Match(tt.accept, tt.choice); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func FuzzMatch(f *testing.F) {
+	c := load(f)
+	f.Add("th-TH,th;q=0.9,en;q=0.8", "")
+	f.Add("x-a-a-a-a-a-a;q=1e9", "th")
+	f.Add("en-u-co-phonebk-x-private,*;q=-1", "TH")
+	f.Fuzz(func(t *testing.T, accept, choice string) {
+		if got := c.Match(accept, choice); !slices.Contains(c.Languages(), got) {
+			t.Errorf("Match(%q, %q) = %q", accept, choice, got)
+		}
+	})
+}
+
+func TestLookup(t *testing.T) {
+	c := load(t)
+	for _, tt := range []struct {
+		lang, key string
+		value     []any
+		want      string // empty: an error
+	}{
+		{"en", "nav.sign_in", nil, "Sign in"},
+		{"th", "nav.sign_in", nil, "ลงชื่อเข้าใช้"},
+		{"en", "home.hello", []any{"Ada"}, "Hello, Ada"},
+		{"en", "home.hello", []any{"{{.}}"}, "Hello, {{.}}"},
+		{"en", "error.number", []any{1}, "Error 1"},
+		{"en", "home.hello", nil, ""},
+		{"en", "time.minutes", []any{"a few"}, ""},
+		{"en", "no.such.key", nil, ""},
+		{"en", "", nil, ""},
+		{"xx", "nav.sign_in", nil, ""},
+	} {
+		got, err := c.Lookup(tt.lang, tt.key, tt.value...)
+		if got != tt.want || (err != nil) != (tt.want == "") {
+			t.Errorf("Lookup(%q, %q, %v) = %q, %v, want %q", tt.lang, tt.key, tt.value, got, err, tt.want)
+		}
+		if text := c.Text(tt.lang, tt.key, tt.value...); err != nil && text != tt.key {
+			t.Errorf("Text(%q, %q) = %q, want the key", tt.lang, tt.key, text)
+		}
+	}
+}
+
+func TestAgo(t *testing.T) {
+	c := load(t)
+	now := time.Date(2026, time.November, 23, 19, 26, 0, 0, time.UTC)
+	for ago, want := range map[time.Duration][2]string{
+		-time.Hour:          {"just now", "เมื่อสักครู่"},
+		59 * time.Second:    {"just now", "เมื่อสักครู่"},
+		time.Minute:         {"1 minute ago", "1 นาทีที่แล้ว"},
+		179 * time.Second:   {"2 minutes ago", "2 นาทีที่แล้ว"},
+		time.Hour:           {"1 hour ago", "1 ชั่วโมงที่แล้ว"},
+		23 * time.Hour:      {"23 hours ago", "23 ชั่วโมงที่แล้ว"},
+		24 * time.Hour:      {"1 day ago", "1 วันที่แล้ว"},
+		30 * 24 * time.Hour: {"30 days ago", "30 วันที่แล้ว"},
+		31 * 24 * time.Hour: {"23 October 2026, 19:26 UTC", "23 ตุลาคม 2569 เวลา 19:26 น. (UTC)"},
+	} {
+		for i, lang := range []string{"en", "th"} {
+			if got := c.Ago(lang, now.Add(-ago), now); got != want[i] {
+				t.Errorf("%v ago in %s: %q, want %q", ago, lang, got, want[i])
+			}
+		}
+	}
+}
+
+func TestSpan(t *testing.T) {
+	c := load(t)
+	for d, want := range map[time.Duration][2]string{
+		-time.Second:      {"less than a minute", "ไม่ถึง 1 นาที"},
+		59 * time.Second:  {"less than a minute", "ไม่ถึง 1 นาที"},
+		time.Minute:       {"1 minute", "1 นาที"},
+		59 * time.Minute:  {"59 minutes", "59 นาที"},
+		119 * time.Minute: {"1 hour", "1 ชั่วโมง"},
+		49 * time.Hour:    {"2 days", "2 วัน"},
+	} {
+		for i, lang := range []string{"en", "th"} {
+			if got := c.Span(lang, d); got != want[i] {
+				t.Errorf("%v in %s: %q, want %q", d, lang, got, want[i])
+			}
+		}
+	}
+}
+
+func TestDate(t *testing.T) {
+	c := load(t)
+	bangkok := time.FixedZone("Asia/Bangkok", 7*60*60)
+	if got, want := c.Date("th", time.Date(2027, time.January, 1, 2, 5, 0, 0, bangkok)), "31 ธันวาคม 2569 เวลา 19:05 น. (UTC)"; got != want {
+		t.Errorf("Date = %q, want %q", got, want)
+	}
+	months := make(map[string]bool)
+	for _, lang := range c.Languages() {
+		for month := time.January; month <= time.December; month++ {
+			months[c.Date(lang, time.Date(2026, month, 1, 0, 0, 0, 0, time.UTC))] = true
+		}
+	}
+	if len(months) != 12*len(c.Languages()) {
+		t.Errorf("some months have the same name: %q", slices.Sorted(maps.Keys(months)))
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	c := load(b)
+	for b.Loop() {
+		c.Match("th-TH,th;q=0.9,en-US;q=0.8,en;q=0.7", "")
+	}
+}

@@ -1,0 +1,267 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// load makes requests of all browsers until stop is called, which returns how many were answered and how many found
+// Redis away. Whatever happens to Redis, nobody may be anybody else, or nobody.
+func underLoad(t *testing.T, s *Store, jars []jar) (stop func() (answered, away int64)) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	var fine, unavailable atomic.Int64
+	for i, j := range jars {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				who, took, err := j.page(t, s)
+				switch {
+				case errors.Is(err, ErrUnavailable):
+					unavailable.Add(1)
+				case err != nil || who != fmt.Sprint("person", i):
+					t.Errorf("person%d is %q, %v", i, who, err)
+					return
+				default:
+					fine.Add(1)
+				}
+				if took > 2*time.Second {
+					t.Errorf("a request took %v", took)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	return func() (int64, int64) {
+		cancel()
+		all.Wait()
+		return fine.Load(), unavailable.Load()
+	}
+}
+
+// replicated waits until a master's replicas have what it has.
+func replicated(t *testing.T, rdb *redis.Client, replicas int) {
+	t.Helper()
+	eventually(t, func() error {
+		if n, err := rdb.Wait(t.Context(), replicas, time.Second).Result(); int(n) < replicas {
+			return fmt.Errorf("%d of %d replicas: %v", n, replicas, err)
+		}
+		return nil
+	})
+}
+
+// startCluster starts three masters with a replica each.
+func startCluster(t *testing.T) []*server {
+	nodes := make([]*server, 6)
+	create := []string{"--cluster", "create"}
+	for i := range nodes {
+		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", fmt.Sprint(freePort(t)),
+			"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
+		create = append(create, nodes[i].addr())
+	}
+	redisCLI(t, append(create, "--cluster-replicas", "1", "--cluster-yes")...)
+	for _, node := range nodes {
+		node.wait(func(rdb *redis.Client) error {
+			info, err := rdb.ClusterInfo(t.Context()).Result()
+			if err != nil || !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:6") {
+				return fmt.Errorf("%w: %s", err, info)
+			}
+			if role := rdb.Info(t.Context(), "replication").Val(); strings.Contains(role, "role:slave") && !strings.Contains(role, "master_link_status:up") {
+				return errors.New("replica is not in step")
+			}
+			return nil
+		})
+	}
+	return nodes
+}
+
+func TestCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a Redis Cluster takes long to start: left out with -short")
+	}
+	nodes := startCluster(t)
+	s := open(t, fmt.Sprintf("redis://%s?addr=%s", nodes[0].addr(), nodes[1].addr()), DefaultConfig())
+	jars := signedIn(t, s.Store, 50)
+	t.Run("everything", func(t *testing.T) { everything(t, s) })
+	t.Run("one command", func(t *testing.T) {
+		if got := s.sent.during(func() { jars[0].who(t, s.Store) }); got != 1 {
+			t.Errorf("a page costs %d commands", got)
+		}
+	})
+	t.Run("moved slot", func(t *testing.T) { moveSlots(t, s, nodes[0], jars) })
+	t.Run("killed master", func(t *testing.T) {
+		for _, node := range nodes {
+			if rdb := node.client(); strings.Contains(rdb.Info(t.Context(), "replication").Val(), "role:master") {
+				replicated(t, rdb, 1)
+			}
+		}
+		stop := underLoad(t, s.Store, jars)
+		time.Sleep(300 * time.Millisecond)
+		nodes[0].kill()
+		began := time.Now()
+		nodes[1].wait(func(rdb *redis.Client) error { // until its replica has taken over
+			if info := rdb.ClusterInfo(t.Context()).Val(); strings.Contains(info, "cluster_state:ok") && time.Since(began) > 2*time.Second {
+				return nil
+			}
+			return errors.New("no failover yet")
+		})
+		for _, j := range jars {
+			eventually(t, func() error { _, _, err := j.page(t, s.Store); return err })
+		}
+		t.Logf("all answered again after %v", time.Since(began))
+		fine, away := stop()
+		t.Logf("%d requests were answered, %d found Redis away", fine, away)
+		if away == 0 {
+			t.Error("there was no outage")
+		}
+		recovered(t, s.Store, jars...)
+	})
+}
+
+// moveSlots moves a third of the slots to another master, under load.
+func moveSlots(t *testing.T, s *site, node *server, jars []jar) {
+	var ids []string
+	for line := range strings.Lines(node.client().ClusterNodes(t.Context()).Val()) {
+		if fields := strings.Fields(line); strings.Contains(fields[2], "master") {
+			ids = append(ids, fields[0])
+		}
+	}
+	stop := underLoad(t, s.Store, jars)
+	redisCLI(t, "--cluster", "reshard", node.addr(), "--cluster-from", ids[0], "--cluster-to", ids[1], "--cluster-slots", "1500", "--cluster-yes")
+	time.Sleep(200 * time.Millisecond)
+	fine, away := stop()
+	t.Logf("%d requests were answered, %d found Redis away", fine, away)
+	recovered(t, s.Store, jars...)
+}
+
+// everything uses all that the package does with Redis once.
+func everything(t *testing.T, s *site) {
+	ctx, j := t.Context(), jar{}
+	j.do(t, s.Store, func(b *Browser) { must(t, b.PutSignIn(ctx, "state", []byte("value"), signInLife)) })
+	must(t, j.values(t, s.Store, set("k", "v")))
+	j.do(t, s.Store, func(b *Browser) {
+		if value, err := b.TakeSignIn(ctx, "state"); string(value) != "value" || err != nil {
+			t.Errorf("TakeSignIn = %q, %v", value, err)
+		}
+		must(t, b.Start(ctx, "ada", "sid", []byte("identity of ada"), []byte("t")))
+	})
+	j.do(t, s.Store, func(b *Browser) {
+		s.rdb.HSet(ctx, b.at.key(), "s", 1)
+		held, release, err := b.Lock(ctx)
+		must(t, err)
+		must(t, b.Update(held, func(i, tokens []byte) ([]byte, []byte, error) { return i, append(tokens, '!'), nil }))
+		release()
+		tokens, err := b.Tokens(ctx)
+		if string(tokens) != "t!" || err != nil {
+			t.Errorf("Tokens = %q, %v", tokens, err)
+		}
+	})
+	j.who(t, s.Store) // extends
+	if got := j.get(t, s.Store, "k"); got != "v" {
+		t.Errorf("k = %v", got)
+	}
+	others := []jar{{}, {}, {}}
+	for _, other := range others {
+		other.signIn(t, s.Store, "ada", "sid 2")
+	}
+	j.do(t, s.Store, func(b *Browser) {
+		all, err := b.Sessions(ctx)
+		if len(all) != 4 || err != nil || !all[0].Current || time.Since(all[0].Seen) > time.Minute {
+			t.Errorf("Sessions = %v, %v", all, err)
+		}
+		must(t, b.EndOther(ctx, all[1].ID))
+		if n, err := s.EndBy(ctx, "", "sid 2"); n != 2 || err != nil {
+			t.Errorf("EndBy = %d, %v", n, err)
+		}
+		if n, err := b.EndOthers(ctx); n != 0 || err != nil {
+			t.Errorf("EndOthers = %d, %v", n, err)
+		}
+		must(t, b.End(ctx))
+	})
+	if first, err := s.Once(ctx, fmt.Sprint(time.Now()), time.Minute); !first || err != nil {
+		t.Errorf("Once = %v, %v", first, err)
+	}
+	must(t, s.Ping(ctx))
+}
+
+func TestSentinel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("Sentinels take long to start: left out with -short")
+	}
+	master := startRedis(t)
+	replicas := []*server{
+		startRedis(t, "--replicaof", "127.0.0.1 "+fmt.Sprint(master.port)),
+		startRedis(t, "--replicaof", "127.0.0.1 "+fmt.Sprint(master.port)),
+	}
+	replicated(t, master.client(), 2)
+	sentinels := make([]*server, 3)
+	for i := range sentinels {
+		conf := writeFile(t, fmt.Sprintf("sentinel monitor main 127.0.0.1 %d 2\nsentinel down-after-milliseconds main 1000\n"+
+			"sentinel failover-timeout main 6000\nsentinel parallel-syncs main 2\n", master.port))
+		sentinels[i] = &server{t: t, port: freePort(t)}
+		sentinels[i].args = []string{conf, "--sentinel", "--port", strconv.Itoa(sentinels[i].port), "--bind", "127.0.0.1", "--dir", t.TempDir()}
+		sentinels[i].start()
+		t.Cleanup(sentinels[i].kill)
+	}
+	for _, sentinel := range sentinels {
+		sentinel.wait(func(rdb *redis.Client) error {
+			out, err := rdb.Do(t.Context(), "SENTINEL", "CKQUORUM", "main").Text()
+			if err != nil || !strings.HasPrefix(out, "OK 3") {
+				return fmt.Errorf("%s: %w", out, err)
+			}
+			list, err := rdb.Do(t.Context(), "SENTINEL", "REPLICAS", "main").Slice()
+			if len(list) != 2 {
+				return fmt.Errorf("%d replicas: %w", len(list), err)
+			}
+			return nil
+		})
+	}
+	s := open(t, fmt.Sprintf("redis://%s/0?master_name=main&addr=%s&addr=%s", sentinels[0].addr(), sentinels[1].addr(), sentinels[2].addr()), DefaultConfig())
+	jars := signedIn(t, s.Store, 20)
+	t.Run("everything", func(t *testing.T) { everything(t, s) })
+
+	after := func(name string, wait func() bool, disrupt func()) {
+		t.Run(name, func(t *testing.T) {
+			stop := underLoad(t, s.Store, jars)
+			time.Sleep(200 * time.Millisecond)
+			began := time.Now()
+			disrupt()
+			eventually(t, func() error {
+				if !wait() {
+					return errors.New("no failover yet")
+				}
+				_, _, err := jars[0].page(t, s.Store)
+				return err
+			})
+			t.Logf("answered again after %v", time.Since(began))
+			time.Sleep(200 * time.Millisecond)
+			fine, away := stop()
+			t.Logf("%d requests were answered, %d found Redis away", fine, away)
+			recovered(t, s.Store, jars...)
+		})
+	}
+	current := func() string {
+		addr, _ := sentinels[0].client().Do(t.Context(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main").StringSlice()
+		return strings.Join(addr, ":")
+	}
+	replicated(t, master.client(), 2)
+	after("forced failover", func() bool { return current() != master.addr() }, func() {
+		redisCLI(t, "-p", fmt.Sprint(sentinels[0].port), "SENTINEL", "FAILOVER", "main")
+	})
+	var second *server
+	for _, replica := range replicas {
+		if replica.addr() == current() {
+			second = replica
+		}
+	}
+	replicated(t, second.client(), 2)
+	after("killed master", func() bool { return current() != second.addr() }, second.kill)
+}

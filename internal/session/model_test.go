@@ -1,0 +1,330 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	gorilla "github.com/gorilla/sessions"
+	"github.com/redis/go-redis/v9"
+)
+
+// The model of a session: what a reader of the package comment would expect.
+type modelSession struct {
+	subject, sid          string // "": a visitor's
+	identity, tokens      string
+	values                map[any]any
+	seen, idleEnd, absEnd int64 // in ms
+	ended                 bool
+}
+
+// A modelRequest is under way: what it read may have changed since.
+type modelRequest struct {
+	browser int
+	b       *Browser
+	r       *http.Request
+	w       *httptest.ResponseRecorder
+	values  *gorilla.Session
+	at      *modelSession // as it knows; nil: a visitor's
+	set     map[any]any   // and not saved yet, by a visitor
+}
+
+type model struct {
+	t          *testing.T
+	s          *site
+	rng        *rand.Rand
+	jars       []jar
+	cookies    map[string]*modelSession // by the cookie that leads to it
+	requests   []*modelRequest
+	log        []string
+	timePasses bool
+}
+
+const (
+	modelIdle     = time.Hour
+	modelAbsolute = 3 * time.Hour
+)
+
+func (m *model) alive(s *modelSession) bool {
+	return s != nil && !s.ended && time.Now().UnixMilli() < min(s.idleEnd, s.absEnd)
+}
+
+func (m *model) note(format string, args ...any) { m.log = append(m.log, fmt.Sprintf(format, args...)) }
+
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	m.t.Errorf(format, args...)
+	m.t.Fatalf("the last steps:\n%s", strings.Join(m.log[max(0, len(m.log)-25):], "\n"))
+}
+
+// arrive begins a request of a browser, and checks what it finds.
+func (m *model) arrive(browser int) *modelRequest {
+	j := m.jars[browser]
+	q := &modelRequest{browser: browser, r: j.request(m.t.Context()), w: httptest.NewRecorder(), at: m.cookies[j["sid"]], set: map[any]any{}}
+	if !m.alive(q.at) {
+		q.at = nil
+	}
+	if now := time.Now().UnixMilli(); q.at != nil && now-q.at.seen >= time.Minute.Milliseconds() {
+		q.at.seen, q.at.idleEnd = now, now+modelIdle.Milliseconds()
+	}
+	var err error
+	q.b, err = m.s.Browser(q.w, q.r)
+	must(m.t, err)
+	q.values, err = m.s.Get(q.r, "sid")
+	must(m.t, err)
+	identity, _ := q.b.Identity(m.t.Context())
+	want, values := "", map[any]any{}
+	if q.at != nil {
+		want, values = q.at.identity, q.at.values
+	}
+	if string(identity) != want || !maps.Equal(q.values.Values, values) {
+		m.fail("browser %d: %q with %v, want %q with %v", browser, identity, q.values.Values, want, values)
+	}
+	return q
+}
+
+// finish delivers the answer's cookies.
+func (m *model) finish(q *modelRequest) {
+	m.jars[q.browser].keep(q.w)
+	m.requests = slices.DeleteFunc(m.requests, func(other *modelRequest) bool { return other == q })
+}
+
+func (m *model) began(q *modelRequest, s *modelSession) {
+	now := time.Now().UnixMilli()
+	s.seen, s.idleEnd, s.absEnd = now, now+modelIdle.Milliseconds(), now+modelAbsolute.Milliseconds()
+	m.cookies[cookies(q.w)[0].Value] = s
+	q.at = s
+}
+
+func (m *model) check(q *modelRequest, err error) (saved bool) {
+	m.t.Helper()
+	want := error(nil)
+	if q.at != nil && !m.alive(q.at) {
+		want = ErrEnded
+		q.at.ended = true // this request knows now
+	}
+	if !errors.Is(err, want) {
+		m.fail("error %v, want %v", err, want)
+	}
+	return err == nil
+}
+
+func (m *model) save(q *modelRequest) {
+	key, value := fmt.Sprint("k", m.rng.IntN(4)), m.rng.IntN(1000)
+	m.note("browser %d sets %s=%d", q.browser, key, value)
+	q.values.Values[key] = value
+	q.set[key] = value
+	visitor := q.at == nil
+	if !m.check(q, m.s.Save(q.r, q.w, q.values)) {
+		return
+	}
+	if visitor {
+		m.began(q, &modelSession{values: maps.Clone(q.values.Values)})
+		return
+	}
+	q.at.values[key] = value
+}
+
+func (m *model) update(q *modelRequest) {
+	mark := fmt.Sprint("+", m.rng.IntN(1000))
+	m.note("browser %d updates with %s", q.browser, mark)
+	err := q.b.Update(m.t.Context(), func(identity, tokens []byte) ([]byte, []byte, error) {
+		if string(identity) != q.at.identity || string(tokens) != q.at.tokens {
+			m.fail("change sees %q, %q; want %q, %q", identity, tokens, q.at.identity, q.at.tokens)
+		}
+		return append(identity, mark...), append(tokens, mark...), nil
+	})
+	if q.at == nil || q.at.identity == "" {
+		if !errors.Is(err, ErrEnded) {
+			m.fail("Update of a visitor's session: %v", err)
+		}
+		return
+	}
+	if m.check(q, err) {
+		q.at.identity += mark
+		q.at.tokens += mark
+	}
+}
+
+func (m *model) signIn(q *modelRequest) {
+	subject, sid := fmt.Sprint("s", m.rng.IntN(3)), fmt.Sprint(m.rng.IntN(5))
+	m.note("browser %d signs in as %s with sid %s", q.browser, subject, sid)
+	s := &modelSession{subject: subject, sid: sid, identity: "i:" + subject, tokens: "t:" + subject, values: map[any]any{}}
+	if old := q.at; old != nil {
+		if m.alive(old) && (old.subject == "" || old.subject == subject) {
+			s.values = maps.Clone(old.values)
+		}
+		old.ended = true
+	}
+	must(m.t, q.b.Start(m.t.Context(), subject, sid, []byte(s.identity), []byte(s.tokens)))
+	m.began(q, s)
+	m.finish(q) // what it still had in memory is another test's
+}
+
+func (m *model) end(q *modelRequest) {
+	m.note("browser %d signs out", q.browser)
+	must(m.t, q.b.End(m.t.Context()))
+	if q.at != nil {
+		q.at.ended = true
+	}
+	q.at = nil
+}
+
+// endWhere ends the sessions of the model that match, and returns how many that were.
+func (m *model) endWhere(match func(*modelSession) bool) (count int) {
+	for _, s := range m.cookies {
+		if m.alive(s) && s.identity != "" && match(s) {
+			s.ended = true
+			count++
+		}
+	}
+	return count
+}
+
+func (m *model) revoke(q *modelRequest) {
+	subject, sid := fmt.Sprint("s", m.rng.IntN(3)), fmt.Sprint(m.rng.IntN(5))
+	var got, want int
+	var err error
+	switch m.rng.IntN(4) {
+	case 0:
+		m.note("all of %s are revoked", subject)
+		got, err = m.s.EndBy(m.t.Context(), subject, "")
+		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject })
+	case 1:
+		m.note("those of %s with sid %s are revoked", subject, sid)
+		got, err = m.s.EndBy(m.t.Context(), subject, sid)
+		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject && s.sid == sid })
+	case 2:
+		if q.at == nil || q.at.identity == "" || q.at.ended {
+			return
+		}
+		m.note("browser %d ends the others of %s", q.browser, q.at.subject)
+		got, err = q.b.EndOthers(m.t.Context())
+		want = m.endWhere(func(s *modelSession) bool { return s.subject == q.at.subject && s != q.at })
+	case 3:
+		if q.at == nil || q.at.identity == "" || q.at.ended {
+			return
+		}
+		for cookie, s := range m.cookies {
+			if s == q.at || s.identity == "" || m.rng.IntN(3) > 0 {
+				continue
+			}
+			m.note("browser %d of %s ends one of %s", q.browser, q.at.subject, s.subject)
+			err = q.b.EndOther(m.t.Context(), find(cookie).id)
+			s.ended = s.ended || s.subject == q.at.subject
+			break
+		}
+	}
+	must(m.t, err)
+	if got != want {
+		m.fail("ended %d, want %d", got, want)
+	}
+}
+
+// audit compares all that is in Redis with the model.
+func (m *model) audit() {
+	for i := range 3 {
+		subject := fmt.Sprint("s", i)
+		var want []string
+		for cookie, s := range m.cookies {
+			if m.alive(s) && s.subject == subject {
+				want = append(want, find(cookie).id)
+			}
+		}
+		alive, err := m.s.rdb.ZRangeByScore(m.t.Context(), personKey(hash("person", subject)),
+			&redis.ZRangeBy{Min: fmt.Sprint("(", time.Now().UnixMilli()), Max: "+inf"}).Result()
+		must(m.t, err)
+		slices.Sort(want)
+		slices.Sort(alive)
+		if !slices.Equal(alive, want) {
+			m.fail("the index of %s has %v, want %v", subject, alive, want)
+		}
+	}
+	for cookie, s := range m.cookies {
+		if m.s.rdb.Exists(m.t.Context(), find(cookie).key()).Val() == 1 != m.alive(s) {
+			m.fail("session of %q: in Redis is %v", s.identity, !m.alive(s))
+		}
+		if !m.alive(s) {
+			delete(m.cookies, cookie)
+		}
+	}
+}
+
+func (m *model) step() {
+	if len(m.requests) == 0 || m.rng.IntN(3) == 0 {
+		q := m.arrive(m.rng.IntN(len(m.jars)))
+		m.note("browser %d arrives", q.browser)
+		m.requests = append(m.requests, q)
+	}
+	q := m.requests[m.rng.IntN(len(m.requests))]
+	// A request that has learnt that its session ended can do no more; it may sign in.
+	switch op := m.rng.IntN(20); {
+	case op < 5:
+		m.save(q)
+	case op < 9:
+		m.update(q)
+	case op < 11:
+		m.signIn(q)
+	case op < 12:
+		m.end(q)
+	case op < 14:
+		m.revoke(q)
+	case op < 16 || len(m.requests) > 8:
+		m.note("browser %d gets its answer", q.browser)
+		m.finish(q)
+	case op < 18 && m.timePasses:
+		d := time.Duration(m.rng.Int64N(int64(20 * time.Minute))).Truncate(time.Millisecond)
+		m.note("%v pass", d)
+		time.Sleep(d)
+	default:
+		m.audit()
+	}
+	if !m.timePasses {
+		return
+	}
+	// Back to a whole millisecond after the random pauses of conflicts, so that Redis and the model round alike.
+	time.Sleep(time.Until(time.Now().Truncate(time.Millisecond).Add(time.Millisecond)))
+}
+
+// Random requests of several browsers, many of them under way at once, against the model. SESSION_MODEL_SEED repeats one.
+func TestModel(t *testing.T) {
+	inBubble(t, Config{modelIdle, modelAbsolute}, func(t *testing.T, s *site) {
+		runModel(t, s, true)
+		time.Sleep(modelAbsolute + time.Minute)
+		if keys := s.redis.Keys(); len(keys) != 0 {
+			t.Errorf("left in Redis: %v", keys)
+		}
+	})
+}
+
+// The same, without waiting, on the Redis that others use.
+func TestModelOnRedis(t *testing.T) {
+	runModel(t, open(t, "redis://"+startRedis(t).addr(), DefaultConfig()), false)
+}
+
+func runModel(t *testing.T, s *site, timePasses bool) {
+	seed, err := strconv.ParseUint(os.Getenv("SESSION_MODEL_SEED"), 10, 64)
+	if err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("SESSION_MODEL_SEED=%d", seed)
+	m := &model{t: t, s: s, rng: rand.New(rand.NewPCG(seed, 0)), cookies: map[string]*modelSession{}, timePasses: timePasses}
+	for range 6 {
+		m.jars = append(m.jars, jar{})
+	}
+	for range 5000 {
+		m.step()
+	}
+	if log := s.log.String(); log != "" {
+		t.Errorf("log: %s", log)
+	}
+}
