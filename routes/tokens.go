@@ -24,6 +24,7 @@ type tokensPage struct {
 
 type tokenRow struct {
 	Name      string // resource indicator or organization ID
+	Label     string // how people call the organization, if that is known
 	Scopes    []string
 	ExpiresIn string
 	Claims    string // JSON
@@ -58,8 +59,9 @@ func (app App) tokens(c *gin.Context) error {
 		}
 		page.Resources = append(page.Resources, row)
 	}
+	names := app.organizationNames(c)
 	for _, id := range auth.UserFrom(c.Request.Context()).Claims.Organizations.Value() {
-		row := tokenRow{Name: id, APIPath: "/api/organizations/" + url.PathEscape(id)}
+		row := tokenRow{Name: id, Label: names[id], APIPath: "/api/organizations/" + url.PathEscape(id)}
 		asked := form.Get("organization") == id
 		err := app.fill(c, &row, asked, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
 			return session.OrganizationToken(ctx, id, options...)
@@ -74,6 +76,24 @@ func (app App) tokens(c *gin.Context) error {
 		return nil
 	}
 	return app.page(c, http.StatusOK, "tokens", page)
+}
+
+// organizationNames asks userinfo, for an ID token has only IDs. The page does without if it must.
+func (app App) organizationNames(c *gin.Context) map[string]string {
+	user := auth.UserFrom(c.Request.Context())
+	if len(user.Claims.Organizations.Value()) == 0 || wantsJSON(c) {
+		return nil
+	}
+	info, err := app.session(c).FetchUserInfo(c.Request.Context())
+	if err != nil {
+		c.Set(failureKey, err)
+		return nil
+	}
+	names := map[string]string{}
+	for _, organization := range info.OrganizationData.Value() {
+		names[organization.ID] = organization.Name
+	}
+	return names
 }
 
 type getToken = func(context.Context, ...auth.TokenOption) (auth.Token, error)

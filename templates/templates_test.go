@@ -23,9 +23,9 @@ type (
 	claim  struct{ Name, Value, Kind, Origin string }
 	tokens struct{ Resources, Organizations []token }
 	token  struct {
-		Name, ExpiresIn, Claims, API string
-		Scopes                       []string
-		Error                        *tokenError
+		Name, Label, ExpiresIn, Claims, API string
+		Scopes                              []string
+		Error                               *tokenError
 	}
 	tokenError struct{ Code, Message string }
 	sessions   struct {
@@ -62,7 +62,7 @@ func samples(text string) map[string]sample {
 	known := session{ID: text, Browser: text, System: text, Since: since, Seen: since, SinceText: text, SeenText: text}
 	current := known
 	current.Current = true
-	fetched := token{Name: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}}
+	fetched := token{Name: text, Label: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}}
 	refused := token{Name: text, Error: &tokenError{text, text}}
 	var claims []claim
 	for _, kind := range []string{"text", "time", "url", "image", "bool", "json", "null"} {
@@ -75,7 +75,7 @@ func samples(text string) map[string]sample {
 		"signout signed out": {"signout", nil, nil},
 		"userinfo":           {"userinfo", user, userinfo{claims, text, text}},
 		"userinfo empty":     {"userinfo", user, userinfo{}},
-		"tokens":             {"tokens", user, tokens{[]token{fetched, {Name: text}}, []token{refused, {Name: text}}}},
+		"tokens":             {"tokens", user, tokens{[]token{fetched}, []token{fetched, refused}}},
 		"tokens empty":       {"tokens", user, tokens{}},
 		"sessions":           {"sessions", user, sessions{[]session{current, known, {}}, true}},
 		"sessions only this": {"sessions", user, sessions{[]session{current}, false}},

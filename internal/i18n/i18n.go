@@ -1,5 +1,6 @@
 // Package i18n holds every text that a person reads, in each language: one messages.<language>.yaml each.
-// Another language is another such file. Start reading at Load; Match picks a person's language, Text a message.
+// Another language is another such file, and a link in the footer. Start reading at Load; Match picks a person's
+// language, Text a message.
 package i18n
 
 import (
@@ -24,7 +25,7 @@ const maxAccept = 256
 
 // Catalog holds the messages of all languages. It never changes, so any number of goroutines may use it.
 type Catalog struct {
-	languages []string // as the files are named; the first is what a person gets who asks for none of them
+	languages []string // as the files are named; the first is for whoever asks for none of them
 	matcher   language.Matcher
 	tables    map[string]table
 }
