@@ -127,7 +127,8 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Client is one Logto application, for all requests and people. It does not change and may be used concurrently.
 type Client struct {
-	config    Config
+	config    Config        // without AppSecret
+	secret    func() string // a function, for fmt prints the fields of unexported fields without asking their methods
 	issuer    string
 	scopes    []string
 	resources []string
@@ -149,8 +150,11 @@ func New(config Config) (*Client, error) {
 	if config.Leeway == 0 {
 		config.Leeway = 30 * time.Second
 	}
+	secret := string(config.AppSecret)
+	config.AppSecret = ""
 	c := &Client{
 		config:    config,
+		secret:    func() string { return secret },
 		issuer:    config.Endpoint + "/oidc",
 		scopes:    union([]string{"openid", "profile", "offline_access"}, config.Scopes),
 		resources: union(config.Resources, nil),
@@ -170,11 +174,6 @@ func New(config Config) (*Client, error) {
 	c.provider = newProviderCache(c.issuer, c.http)
 	c.keys = newKeySet(c.http, c.provider)
 	return c, nil
-}
-
-// Format shows which application it is, whatever the verb: by itself, fmt would print the secret in c.config.
-func (c *Client) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "%s at %s", c.config.AppID, c.issuer)
 }
 
 // Issuer is the issuer identifier that tokens must carry: Endpoint + "/oidc".

@@ -86,7 +86,7 @@ func (c *Client) Ready(ctx context.Context) error {
 func (c *Client) oauth(p *provider) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID:     c.config.AppID,
-		ClientSecret: string(c.config.AppSecret),
+		ClientSecret: c.secret(),
 		Endpoint: oauth2.Endpoint{
 			AuthURL:   p.AuthorizationEndpoint,
 			TokenURL:  p.TokenEndpoint,

@@ -67,7 +67,7 @@ func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(string(c.config.AppSecret))) // RFC 6749 §2.3.1
+	request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(c.secret())) // RFC 6749 §2.3.1
 	response, err := c.http.Do(request)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrProvider, err)

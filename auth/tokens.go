@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -188,14 +189,18 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 	if old := before.Access[t.key()]; !force && old.usable(time.Now()) {
 		return old.token(), nil
 	}
-	// From here on a browser that goes away must not interrupt: Logto may have rotated the refresh token already.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	// A request that is over need not wait for the lock any longer; but once it has it, it must go on to the end, for
+	// Logto may have rotated the refresh token by the time a browser goes away.
+	request := ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(request), refreshTimeout)
 	defer cancel()
+	stopWatching := context.AfterFunc(request, cancel)
 	held, release, err := s.storage.Lock(ctx)
 	if err != nil {
-		return Token{}, fmt.Errorf("lock session: %w", err)
+		return Token{}, fmt.Errorf("lock session: %w", cmp.Or(request.Err(), err))
 	}
 	defer release()
+	stopWatching()
 	set, err := s.tokens(held)
 	if err != nil {
 		return Token{}, err
@@ -344,7 +349,7 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 	}
 	config := clientcredentials.Config{
 		ClientID:       c.config.AppID,
-		ClientSecret:   string(c.config.AppSecret),
+		ClientSecret:   c.secret(),
 		TokenURL:       p.TokenEndpoint,
 		AuthStyle:      oauth2.AuthStyleInHeader,
 		EndpointParams: parameters,

@@ -96,7 +96,7 @@ type errorPage struct {
 // fail writes the error page, or its JSON. The error itself goes to the log.
 func (app App) fail(c *gin.Context, err error) {
 	c.Set(failureKey, err)
-	if c.Request.Context().Err() != nil {
+	if errors.Is(c.Request.Context().Err(), context.Canceled) {
 		c.Status(statusClientGone)
 		return
 	}

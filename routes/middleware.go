@@ -19,6 +19,9 @@ const (
 	maxBody = 64 << 10 // bytes; more: 413. Headers have their limit in the server: 431
 )
 
+// requestTime bounds what a request may wait for in all. What it has begun by then may take a little longer.
+const requestTime = 30 * time.Second
+
 // Keys of what a request carries through the chain.
 const (
 	requestIDKey = "request-id"
@@ -113,6 +116,14 @@ func (app App) limit(c *gin.Context) {
 	default:
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
 	}
+}
+
+// bound gives a request its time.
+func (app App) bound(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), requestTime)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
 }
 
 // refuseCrossOrigin refuses a POST that another site's page sent.

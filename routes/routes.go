@@ -42,6 +42,7 @@ func New(app App) http.Handler {
 	app.api = r
 	r.Use(
 		app.identify,          // outermost: its ID and log line are for every request, with the final status
+		app.bound,             // nothing waits for ever; before recover, whose answer must still find the request alive
 		app.recover,           // covers everything below
 		app.harden,            // headers for every answer, errors too
 		app.limit,             // before anything reads the request

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/internal/config"
@@ -48,6 +49,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 
 // Listen builds the application and opens its port. Neither Redis nor Logto need be there yet.
 func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
+	logging.Disable() // go-redis would write a line of its own form for each failed dial; a request's own line says why it failed
 	rdb, err := session.Open(cfg.Redis)
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
@@ -71,7 +73,7 @@ func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
 			Handler:           handler,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       15 * time.Second,
-			WriteTimeout:      45 * time.Second, // longer than a refresh of tokens may take
+			WriteTimeout:      75 * time.Second, // longer than a request may wait, and a refresh that it began then
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    32 << 10,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
