@@ -151,16 +151,16 @@ type Audience []string
 
 // UnmarshalJSON accepts both forms.
 func (a *Audience) UnmarshalJSON(raw []byte) error {
-	var one string
-	if json.Unmarshal(raw, &one) == nil {
-		*a = Audience{one}
+	var many []string
+	if json.Unmarshal(raw, &many) == nil { // null is none
+		*a = many
 		return nil
 	}
-	var many []string
-	if err := json.Unmarshal(raw, &many); err != nil {
+	var one string
+	if err := json.Unmarshal(raw, &one); err != nil {
 		return err
 	}
-	*a = many
+	*a = Audience{one}
 	return nil
 }
 
