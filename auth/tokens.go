@@ -200,7 +200,9 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 		return Token{}, fmt.Errorf("lock session: %w", cmp.Or(request.Err(), err))
 	}
 	defer release()
-	stopWatching()
+	if !stopWatching() { // it is over, and ctx may end at any moment: before anything was sent is the time to give up
+		return Token{}, fmt.Errorf("lock session: %w", request.Err())
+	}
 	set, err := s.tokens(held)
 	if err != nil {
 		return Token{}, err
@@ -301,6 +303,9 @@ func (s *Session) adoptIDToken(ctx context.Context, token *oauth2.Token) {
 	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, "")
 	if err == nil {
 		err = s.update(ctx, func(old []byte, set *tokenSet) ([]byte, error) {
+			if set.RefreshToken != token.RefreshToken {
+				return old, nil // as in saveRefresh: somebody was faster
+			}
 			if err := continues(claims, old); err != nil {
 				return nil, err
 			}
@@ -317,7 +322,7 @@ func (s *Session) adoptIDToken(ctx context.Context, token *oauth2.Token) {
 // auth_time may be left out, but not be others.
 func continues(claims IDTokenClaims, old []byte) error {
 	var before IDTokenClaims
-	if err := json.Unmarshal(old, &before); err != nil {
+	if err := json.Unmarshal(payloadOf(old), &before); err != nil {
 		return err
 	}
 	switch {

@@ -93,13 +93,12 @@ func (c *Client) checkTimes(payload []byte) error {
 var idTokenTypes = []string{"", "jwt"}
 
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
-// it is given: an ID token from a refresh carries none, or the old one.
-func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (IDTokenClaims, []byte, error) {
+// it is given: an ID token from a refresh carries none, or the old one. It returns the claims and the identity record.
+func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, identity []byte, err error) {
 	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: idTokenTypes})
 	if err != nil {
 		return IDTokenClaims{}, nil, err
 	}
-	var claims IDTokenClaims
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return IDTokenClaims{}, nil, err
 	}
@@ -118,7 +117,8 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 	if err != nil {
 		return IDTokenClaims{}, nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	return claims, payload, nil
+	identity, err = identityOf(claims, payload)
+	return claims, identity, err
 }
 
 // accessTokenTypes are the two spellings of RFC 9068 §4.

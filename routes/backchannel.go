@@ -28,13 +28,11 @@ func (app App) backchannelLogout(c *gin.Context) {
 }
 
 func (app App) endByLogoutToken(c *gin.Context) error {
-	if err := c.Request.ParseForm(); err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return &statusError{http.StatusRequestEntityTooLarge, "too_large"}
-		}
-		return &statusError{http.StatusBadRequest, "bad_request"}
+	form, err := readForm(c)
+	if err != nil {
+		return err
 	}
-	tokens := c.Request.PostForm["logout_token"]
+	tokens := form["logout_token"]
 	if len(tokens) != 1 {
 		return &statusError{http.StatusBadRequest, "bad_request"}
 	}

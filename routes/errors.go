@@ -33,13 +33,10 @@ const statusClientGone = 499
 // status says what a failure means in HTTP: whose fault it is, and what the person reads.
 func status(err error) (code int, name string) {
 	answer, isAnswer := errors.AsType[*auth.OAuthError](err)
-	tooLarge, isTooLarge := errors.AsType[*http.MaxBytesError](err)
 	refused, isRefused := errors.AsType[*statusError](err)
 	switch {
 	case isRefused:
 		return refused.status, refused.name
-	case isTooLarge && tooLarge.Limit == maxBody:
-		return http.StatusRequestEntityTooLarge, "too_large"
 
 	// Redis' doing. The person is still signed in.
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, session.ErrConflict), errors.Is(err, session.ErrLockLost):

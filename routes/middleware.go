@@ -43,7 +43,7 @@ func (app App) identify(c *gin.Context) {
 		slog.String("method", method(c.Request)),
 		slog.String("route", c.FullPath()),
 		slog.Int("status", c.Writer.Status()),
-		slog.Duration("time", time.Since(start)),
+		slog.Duration("duration", time.Since(start)),
 	}
 	if err, failed := c.Get(failureKey); failed {
 		attributes = append(attributes, slog.Any("error", err))

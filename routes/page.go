@@ -69,6 +69,18 @@ func (app App) user(c *gin.Context) (*templates.User, error) {
 	return user, nil
 }
 
+// readForm returns what a form sent in the body.
+func readForm(c *gin.Context) (url.Values, error) {
+	err := c.Request.ParseForm()
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, &statusError{http.StatusRequestEntityTooLarge, "too_large"}
+	}
+	if err != nil {
+		return nil, &statusError{http.StatusBadRequest, "bad_request"}
+	}
+	return c.Request.PostForm, nil
+}
+
 // text is a message in the request's language.
 func (app App) text(c *gin.Context, key string, value ...any) string {
 	return app.Messages.Text(c.GetString(languageKey), key, value...)

@@ -45,9 +45,9 @@ func New(app App) http.Handler {
 		app.bound,             // nothing waits for ever; before recover, whose answer must still find the request alive
 		app.recover,           // covers everything below
 		app.harden,            // headers for every answer, errors too
-		app.limit,             // before anything reads the request
-		app.refuseCrossOrigin, // before anything acts on it
 		app.chooseLanguage,    // errors are pages too
+		app.limit,             // before anything reads the body
+		app.refuseCrossOrigin, // before anything acts on the request
 	)
 	r.NoRoute(app.tryLoadSession, app.handle(notFound))
 	r.NoMethod(app.tryLoadSession, app.handle(methodNotAllowed))
@@ -70,11 +70,14 @@ func New(app App) http.Handler {
 
 	// For people who are signed in. A page of your own goes here: protected.GET("/protected/mine", app.handle(app.mine)).
 	protected := site.Group("/", app.Authenticated())
-	protected.GET("/protected/tokens", app.handle(app.tokens))
-	protected.POST("/protected/tokens", app.handle(app.tokens))
 	protected.GET("/protected/sessions", app.handle(app.sessions))
 	protected.POST("/protected/sessions", app.handle(app.endSessions))
-	site.GET("/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
+
+	// The same, for pages that need a token: it is read together with the rest of the session.
+	withTokens := r.Group("/", app.loadSession(session.WithTokens), sessions.Sessions("sid", app.Sessions))
+	withTokens.GET("/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
+	withTokens.GET("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
+	withTokens.POST("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
 
 	// For programs with an access token.
 	r.GET("/api/resource", app.RequireToken(app.resourceAudience), app.handle(app.sampleAPI))

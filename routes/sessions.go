@@ -47,12 +47,12 @@ func (app App) sessions(c *gin.Context) error {
 
 // endSessions ends one session of the person's, or all but this one. It reaches nobody else's.
 func (app App) endSessions(c *gin.Context) error {
-	if err := c.Request.ParseForm(); err != nil {
+	form, err := readForm(c)
+	if err != nil {
 		return err
 	}
 	ctx, browser := c.Request.Context(), app.browser(c)
-	var err error
-	switch end := c.Request.PostForm.Get("end"); end {
+	switch end := form.Get("end"); end {
 	case "":
 		return &statusError{http.StatusBadRequest, "bad_request"}
 	case "others":

@@ -42,10 +42,10 @@ type tokenError struct {
 
 // tokens shows the page. Its form asks for a new token for one row, or calls the sample API with the token there is.
 func (app App) tokens(c *gin.Context) error {
-	if err := c.Request.ParseForm(); err != nil {
+	form, err := readForm(c)
+	if err != nil {
 		return err
 	}
-	form := c.Request.PostForm
 	session := app.session(c)
 	var page tokensPage
 	for _, resource := range app.Auth.Resources() {

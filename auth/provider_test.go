@@ -1,0 +1,156 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
+)
+
+// brokenAnswer is a way in which an endpoint's answer may be bad.
+type brokenAnswer struct {
+	name   string
+	answer authtest.Behaviour
+	status int // of an *OAuthError; 0: ErrProvider
+}
+
+var broken = []brokenAnswer{
+	{"500", authtest.Status(http.StatusInternalServerError), http.StatusInternalServerError},
+	{"503 in HTML", authtest.HTML(http.StatusServiceUnavailable), http.StatusServiceUnavailable},
+	{"404 without a body", authtest.Body(http.StatusNotFound, "", ""), http.StatusNotFound},
+	{"HTML", authtest.HTML(http.StatusOK), 0},
+	{"garbage", authtest.Garbage, 0},
+	{"nothing", authtest.Body(http.StatusOK, "application/json", ""), 0},
+	{"null", authtest.Body(http.StatusOK, "application/json", "null"), 0},
+	{"a list", authtest.Body(http.StatusOK, "application/json", `["garbage"]`), 0},
+	{"10 MB", authtest.Huge(10 << 20), 0},
+	{"cut off", authtest.CutOff, 0},
+	{"reset", authtest.Reset, 0},
+	{"redirect", authtest.RedirectLoop, http.StatusTemporaryRedirect},
+}
+
+// wantBroken compares the error after such an answer.
+func (a *app) wantBroken(tb testing.TB, err error, b brokenAnswer) {
+	tb.Helper()
+	if auth.IsTimeout(err) {
+		tb.Errorf("a time-out: %v", err)
+	}
+	if b.status == 0 {
+		a.wantError(tb, err, auth.ErrProvider)
+		return
+	}
+	if answer, ok := errors.AsType[*auth.OAuthError](err); !ok || answer.Status != b.status {
+		tb.Errorf("error %v, want an answer %d", err, b.status)
+	}
+	a.wantError(tb, err, err)
+}
+
+// TestDiscoveryFails: a failure is told as one, is never kept, and ends with its cause.
+func TestDiscoveryFails(t *testing.T) {
+	field, noField := authtest.Field, authtest.NoField
+	tests := append(slices.Clone(broken), []brokenAnswer{
+		{"another issuer", field("issuer", "https://issuer.example/oidc"), 0},
+		{"the issuer with a slash", authtest.EditJSON(func(d map[string]any) { d["issuer"] = d["issuer"].(string) + "/" }), 0},
+		{"no issuer", noField("issuer"), 0},
+		{"no authorization endpoint", noField("authorization_endpoint"), 0},
+		{"no token endpoint", noField("token_endpoint"), 0},
+		{"no userinfo endpoint", noField("userinfo_endpoint"), 0},
+		{"no keys", noField("jwks_uri"), 0},
+		{"an endpoint that is a path", field("token_endpoint", "/oidc/token"), 0},
+		{"an endpoint of another scheme", field("authorization_endpoint", "javascript://host/%0aalert(1)"), 0},
+		{"an endpoint that is no text", field("token_endpoint", 7), 0},
+		{"no algorithm", noField("id_token_signing_alg_values_supported"), 0},
+		{"symmetric algorithms alone", field("id_token_signing_alg_values_supported", []string{"HS256", "none"}), 0},
+	}...)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newApp(t)
+			bad := a.idp.On(authtest.Discovery, tt.answer)
+			for range 2 {
+				a.wantError(t, a.client.Ready(t.Context()), auth.ErrProvider)
+				_, err := a.session.SignIn(t.Context(), auth.SignInOptions{RedirectURI: callbackURI})
+				a.wantError(t, err, auth.ErrProvider)
+				_, err = a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
+				a.wantError(t, err, auth.ErrProvider)
+			}
+			a.wantCalls(t, authtest.Discovery, 6, authtest.Keys, 0)
+			bad.Off()
+			a.signIn(t)
+			if err := a.client.Ready(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestDiscoveryIsShared: pages that need it at once make one request, and the next ones none.
+func TestDiscoveryIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		a.idp.On(authtest.Discovery, authtest.Delay(time.Second))
+		gone, leave := context.WithCancel(t.Context())
+		first := make(chan error)
+		go func() { first <- a.client.Ready(gone) }()
+		synctest.Wait()
+		others := make(chan error)
+		for range 50 {
+			go func() { others <- a.client.Ready(t.Context()) }()
+		}
+		synctest.Wait()
+		leave() // the one who asked is gone; the others still get what was asked for
+		a.wantError(t, <-first, context.Canceled)
+		for range 50 {
+			a.wantError(t, <-others, nil)
+		}
+		a.wantError(t, a.client.Ready(t.Context()), nil)
+		a.wantCalls(t, authtest.Discovery, 1)
+	})
+}
+
+// TestDiscoveryHangs: neither the caller's bound nor our own is exceeded.
+func TestDiscoveryHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		bad := a.idp.On(authtest.Discovery, authtest.Hang)
+		for _, bound := range []time.Duration{time.Second, time.Hour} {
+			begin := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), bound)
+			defer cancel()
+			_, err := a.session.SignIn(ctx, auth.SignInOptions{RedirectURI: callbackURI})
+			a.wantError(t, err, auth.ErrProvider)
+			if waited := time.Since(begin); !auth.IsTimeout(err) || waited > min(bound, 10*time.Second) {
+				t.Errorf("after %v: %v", waited, err)
+			}
+		}
+		bad.Off()
+		a.signIn(t)
+	})
+}
+
+// TestOutage: what is known of Logto is used on while it can't be asked, without making every call wait.
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		a.signIn(t)
+		time.Sleep(2 * time.Hour) // discovery is to be renewed
+		a.idp.On(authtest.Discovery, authtest.Hang)
+		begin := time.Now()
+		for range 20 {
+			a.visit(t, auth.SignInOptions{})
+		}
+		if waited := time.Since(begin); waited > 10*time.Second {
+			t.Errorf("20 sign-ins waited %v for discovery", waited)
+		}
+		a.wantCalls(t, authtest.Discovery, 1)
+		time.Sleep(23 * time.Hour) // too old to be true
+		a.wantError(t, a.client.Ready(t.Context()), auth.ErrProvider)
+		a.idp.Behave()
+		a.signIn(t)
+	})
+}

@@ -1,0 +1,202 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
+)
+
+// TestSignOut: ended here, revoked at Logto, and the way to end Logto's own session.
+func TestSignOut(t *testing.T) {
+	a := newApp(t)
+	a.signIn(t)
+	a.token(t, shopping) // the ID token is now the refreshed one
+	a.forget()
+	var endedFirst bool
+	a.idp.On(authtest.Revocation, func(next http.Handler) http.Handler {
+		endedFirst = !a.isSignedIn(t)
+		return next
+	})
+	address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{
+		PostLogoutRedirectURI: homeURI, State: "the-state", UILocales: []string{"th", "en"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.isSignedIn(t) || !endedFirst {
+		t.Error("not signed out, or not before the revocation")
+	}
+	revocation := a.wantRequest(t, authtest.Revocation, http.StatusOK)
+	if revocation.Auth != "client_secret_basic" || revocation.Form.Get("token_type_hint") != "refresh_token" {
+		t.Errorf("revocation with %q, %v", revocation.Auth, revocation.Form["token_type_hint"])
+	}
+	base, query, _ := strings.Cut(address, "?")
+	parameters, err := url.ParseQuery(query)
+	if err != nil || base != a.idp.Issuer+"/session/end" {
+		t.Errorf("leads to %s, %v", base, err)
+	}
+	for name, want := range map[string]string{
+		"client_id": a.config.AppID, "post_logout_redirect_uri": homeURI, "state": "the-state", "ui_locales": "th en",
+	} {
+		if parameters.Get(name) != want {
+			t.Errorf("%s = %q, want %q", name, parameters.Get(name), want)
+		}
+	}
+	if target, err := a.browser.SignOut(t.Context(), address); err != nil || target != homeURI+"?state=the-state" {
+		t.Errorf("Logto leads to %q, %v", target, err)
+	}
+}
+
+// TestSignOutRevokes all that was granted: a copy of the tokens is worth nothing.
+func TestSignOutRevokes(t *testing.T) {
+	for name, prompt := range map[string]auth.Prompt{"the refresh token": auth.PromptConsent, "the access token, if that is all": auth.PromptLogin} {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(t)
+			if _, err := a.callback(a.visit(t, auth.SignInOptions{Prompt: []auth.Prompt{prompt}})); err != nil {
+				t.Fatal(err)
+			}
+			var thief auth.Memory
+			identity, _ := a.storage.Identity(t.Context())
+			tokens, _ := a.storage.Tokens(t.Context())
+			if err := thief.Start(t.Context(), "", "", identity, tokens); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.session.SignOut(t.Context(), auth.SignOutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := a.client.Session(&thief).FetchUserInfo(t.Context())
+			a.wantError(t, err, auth.ErrSignInRequired)
+		})
+	}
+}
+
+// TestSignOutTwice: it is no error that nobody is signed in.
+func TestSignOutTwice(t *testing.T) {
+	a := newApp(t)
+	address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+	if err != nil || strings.Contains(address, "id_token_hint") {
+		t.Errorf("%s, %v", address, err)
+	}
+	a.wantCalls(t, authtest.Revocation, 0)
+	if target, err := a.browser.SignOut(t.Context(), address); err != nil || target != homeURI {
+		t.Errorf("Logto leads to %q, %v", target, err)
+	}
+}
+
+// TestSignOutWithoutLogto: the person is signed out here, whatever Logto does.
+func TestSignOutWithoutLogto(t *testing.T) {
+	for _, tt := range broken {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newApp(t)
+			a.signIn(t)
+			a.idp.On(authtest.Revocation, tt.answer)
+			address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+			if err != nil || a.isSignedIn(t) || !strings.HasPrefix(address, a.idp.Issuer+"/session/end?") {
+				t.Errorf("%s, %v", address, err)
+			}
+			if tt.status != 0 && !strings.Contains(a.log.String(), "tokens not revoked") {
+				t.Error("not in the log")
+			}
+		})
+	}
+	t.Run("discovery", func(t *testing.T) {
+		a := newApp(t)
+		a.signIn(t)
+		a.session = a.newClient(t).Session(a.storage) // one that has just started
+		a.idp.On(authtest.Discovery, authtest.Reset)
+		address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+		if err != nil || a.isSignedIn(t) || address != homeURI {
+			t.Errorf("%s, %v", address, err)
+		}
+	})
+	t.Run("no end session endpoint", func(t *testing.T) {
+		a := newApp(t)
+		a.idp.On(authtest.Discovery, authtest.EditJSON(func(document map[string]any) {
+			delete(document, "end_session_endpoint")
+			delete(document, "revocation_endpoint")
+		}))
+		a.signIn(t)
+		address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+		if err != nil || a.isSignedIn(t) || address != homeURI {
+			t.Errorf("%s, %v", address, err)
+		}
+	})
+}
+
+// TestSignOutIsBound: neither a Logto that hangs nor a browser that has gone keeps it from its end.
+func TestSignOutIsBound(t *testing.T) {
+	for _, e := range []authtest.Endpoint{authtest.Revocation, authtest.Discovery} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newApp(t, inMemory)
+			a.signIn(t)
+			a.session = a.newClient(t).Session(a.storage)
+			a.idp.On(e, authtest.Hang)
+			begin := time.Now()
+			if _, err := a.session.SignOut(t.Context(), auth.SignOutOptions{}); err != nil || a.isSignedIn(t) {
+				t.Errorf("%s: %v", e, err)
+			}
+			if waited := time.Since(begin); waited > 3*time.Second {
+				t.Errorf("%s: waited %v", e, waited)
+			}
+			a.idp.Behave()
+			time.Sleep(10 * time.Second) // what hung has ended
+		})
+	}
+	t.Run("the browser has gone", func(t *testing.T) {
+		a := newApp(t)
+		a.signIn(t)
+		ctx, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := a.session.SignOut(ctx, auth.SignOutOptions{}); err != nil || a.isSignedIn(t) {
+			t.Error(err)
+		}
+		a.wantRequest(t, authtest.Revocation, http.StatusOK)
+	})
+}
+
+// TestSignOutStorageFails: then the person is not told that they are signed out, and nothing is revoked.
+func TestSignOutStorageFails(t *testing.T) {
+	a := newApp(t)
+	a.signIn(t)
+	away := errors.New("storage is away")
+	for _, broken := range []auth.Storage{noTokens{a.storage, away}, noIdentity{a.storage, away}, noEnd{a.storage, away}} {
+		address, err := a.client.Session(broken).SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+		a.wantError(t, err, away)
+		if address != "" || !a.isSignedIn(t) {
+			t.Errorf("signed out to %q", address)
+		}
+	}
+	a.wantCalls(t, authtest.Revocation, 0)
+	_, err := a.client.Session(noIdentity{a.storage, away}).IsAuthenticated(t.Context())
+	a.wantError(t, err, away)
+	a.wantError(t, access(shopping)(a.client.Session(noTokens{a.storage, away})), away)
+}
+
+type noTokens struct {
+	auth.Storage
+	err error
+}
+
+func (s noTokens) Tokens(context.Context) ([]byte, error) { return nil, s.err }
+
+type noIdentity struct {
+	auth.Storage
+	err error
+}
+
+func (s noIdentity) Identity(context.Context) ([]byte, error) { return nil, s.err }
+
+type noEnd struct {
+	auth.Storage
+	err error
+}
+
+func (s noEnd) End(context.Context) error { return s.err }

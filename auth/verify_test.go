@@ -1,0 +1,333 @@
+package auth_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
+)
+
+// TestVerifyAccessToken is what an API does with a token that it received.
+func TestVerifyAccessToken(t *testing.T) {
+	claim, noClaim, header := authtest.Claim, authtest.NoClaim, authtest.Header
+	tests := []struct {
+		name   string
+		change func(*authtest.JWT)
+		good   bool
+	}{
+		{"as it is", func(*authtest.JWT) {}, true},
+		{"typ in full", header("typ", "application/at+jwt"), true},
+		{"typ in other letters", header("typ", "AT+JWT"), true},
+		{"no typ", authtest.NoHeader("typ"), false},
+		{"typ JWT", header("typ", "JWT"), false},
+		{"typ of a logout token", header("typ", "logout+jwt"), false},
+		{"no kid", authtest.NoHeader("kid"), true},
+		{"several audiences", func(t *authtest.JWT) { t.Claims["aud"] = []any{"https://other.example", t.Claims["aud"]} }, true},
+		{"another audience", claim("aud", store), false},
+		{"audience with a slash", claim("aud", shopping+"/"), false},
+		{"no audience", noClaim("aud"), false},
+		{"another issuer", authtest.WrongIssuer, false},
+		{"no sub", noClaim("sub"), false},
+		{"no client_id", noClaim("client_id"), false},
+		{"no exp", noClaim("exp"), false},
+		{"no iat", noClaim("iat"), false},
+		{"expired", authtest.Shifted(-2 * time.Hour), false},
+		{"from the future", authtest.Shifted(time.Hour), false},
+		{"not valid yet", claim("nbf", time.Now().Add(time.Hour).Unix()), false},
+		{"jti that is a number", claim("jti", 1), false},
+		{"scope that is a list", claim("scope", []string{"read:products"}), true}, // of no permission
+		{"unsigned", authtest.Unsigned, false},
+		{"HS256 with the public key", authtest.SignedWithPublicKey, false},
+		{"HS256 with the client secret", authtest.SignedWithSecret, false},
+		{"signed by an unknown key", authtest.SignedWithForeignKey("ES384"), false},
+		{"signed on another curve", authtest.SignedOnOtherCurve, false},
+		{"an algorithm that was not announced", authtest.SignedWithForeignKey("RS256"), false},
+		{"broken signature", authtest.BrokenSignature, false},
+	}
+	a := newApp(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			claims, err := a.newClient(t).VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping, tt.change), shopping)
+			if tt.good {
+				a.wantError(t, err, nil)
+			} else {
+				a.wantError(t, err, auth.ErrInvalidToken)
+			}
+			if (claims.Subject == a.idp.User("ada").Subject) != tt.good {
+				t.Errorf("claims %+v", claims)
+			}
+			if tt.name == "scope that is a list" && claims.HasScopes("read:products") {
+				t.Error("it permits something")
+			}
+		})
+	}
+	t.Run("no token at all", func(t *testing.T) {
+		a.forget()
+		client := a.newClient(t)
+		for _, raw := range []string{"", ".", "..", "...", "a.b.c", "{}", strings.Repeat("x", 1<<20), "opaque-token",
+			base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt`)) + ".."} {
+			_, err := client.VerifyAccessToken(t.Context(), raw, shopping)
+			a.wantError(t, err, auth.ErrInvalidToken)
+		}
+		if got := a.idp.Requests(); len(got) != 0 {
+			t.Errorf("%d requests because of them", len(got))
+		}
+	})
+	t.Run("no audience to expect", func(t *testing.T) {
+		_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", ""), "")
+		a.wantError(t, err, auth.ErrInvalidOption)
+	})
+	t.Run("other kinds of tokens", func(t *testing.T) {
+		_, err := a.client.VerifyAccessToken(t.Context(), a.idp.LogoutToken("ada"), a.config.AppID)
+		a.wantError(t, err, auth.ErrInvalidToken)
+		_, err = a.client.VerifyLogoutToken(t.Context(), a.idp.AccessToken("ada", a.config.AppID))
+		a.wantError(t, err, auth.ErrInvalidToken)
+	})
+}
+
+func TestAccessTokenClaims(t *testing.T) {
+	a := newApp(t)
+	for audience, want := range map[string]string{shopping: "", auth.OrganizationAudience(acme): acme} {
+		claims, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", audience), audience)
+		if err != nil || claims.Organization() != want || !claims.HasScopes() || claims.HasScopes("delete:everything") {
+			t.Errorf("claims %+v, %v", claims, err)
+		}
+	}
+	claims, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping, authtest.Claim("scope", "")), shopping)
+	if err != nil || len(claims.Scopes()) != 0 || claims.HasScopes("") {
+		t.Errorf("scopes %q, %v", claims.Scopes(), err)
+	}
+}
+
+// TestKeys: a key set that is not as it should be, and what becomes of a good token.
+func TestKeys(t *testing.T) {
+	keys := func(edit func([]any) []any) authtest.Behaviour {
+		return authtest.EditJSON(func(set map[string]any) { set["keys"] = edit(set["keys"].([]any)) })
+	}
+	edited := func(name string, value any) authtest.Behaviour {
+		return keys(func(list []any) []any { list[0].(map[string]any)[name] = value; return list })
+	}
+	tests := append([]brokenAnswer{
+		{"duplicate key IDs", authtest.DuplicateKeyIDs, 200},
+		{"unusable keys among them", authtest.UnusableKeys, 200},
+		{"without use and alg", keys(func(list []any) []any {
+			key := list[0].(map[string]any)
+			delete(key, "use")
+			delete(key, "alg")
+			return list
+		}), 200},
+		{"a hundred unusable ones before", keys(func(list []any) []any { return append(make([]any, 100), list...) }), 200},
+		{"for encryption", edited("use", "enc"), 0},
+		{"of another algorithm", edited("alg", "ES256"), -1},
+		{"under another ID", edited("kid", "another"), -1},
+		{"a point off the curve", edited("x", "AAAA"), 0},
+		{"a symmetric key", keys(func([]any) []any { return []any{map[string]any{"kty": "oct", "k": "c2VjcmV0", "kid": "a"}} }), 0},
+		{"none", authtest.NoKeys, 0},
+		{"not a list", authtest.Field("keys", "none"), 0},
+		{"no keys field", authtest.NoField("keys"), 0},
+	}, broken...)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newApp(t)
+			a.idp.On(authtest.Keys, tt.answer)
+			token := a.idp.AccessToken("ada", shopping)
+			_, err := a.client.VerifyAccessToken(t.Context(), token, shopping)
+			_, logoutErr := a.client.VerifyLogoutToken(t.Context(), a.idp.LogoutToken("ada"))
+			want := auth.ErrProvider // whatever it is, it is not the token's fault
+			switch tt.status {
+			case 200:
+				want = nil
+			case -1:
+				want = auth.ErrInvalidToken
+			}
+			a.wantError(t, err, want)
+			a.wantError(t, logoutErr, want)
+			if errors.Is(err, auth.ErrProvider) && errors.Is(err, auth.ErrInvalidToken) {
+				t.Errorf("both Logto's and the token's fault: %v", err)
+			}
+			a.idp.Behave()
+			_, err = a.client.VerifyAccessToken(t.Context(), token, shopping)
+			a.wantError(t, err, nil)
+		})
+	}
+}
+
+// TestKeysAreAnnounced: the algorithms are those of discovery, cut by a list of asymmetric ones.
+func TestKeysAreAnnounced(t *testing.T) {
+	tests := []struct {
+		name      string
+		announced []string
+		change    func(*authtest.JWT)
+		good      bool
+	}{
+		{"among others", []string{"RS256", "ES384", "XY999"}, func(*authtest.JWT) {}, true},
+		{"not announced", []string{"RS256"}, func(*authtest.JWT) {}, false},
+		{"HS256 announced", []string{"HS256", "ES384"}, authtest.SignedWithSecret, false},
+		{"HS256 announced, with the public key", []string{"HS256", "ES384"}, authtest.SignedWithPublicKey, false},
+		{"none announced", []string{"none", "ES384"}, authtest.Unsigned, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newApp(t)
+			a.idp.On(authtest.Discovery, authtest.Field("id_token_signing_alg_values_supported", tt.announced))
+			_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping, tt.change), shopping)
+			if tt.good {
+				a.wantError(t, err, nil)
+			} else {
+				a.wantError(t, err, auth.ErrInvalidToken)
+			}
+		})
+	}
+}
+
+// TestKeysOfAnotherAlgorithm: after a change of the signing algorithm, the key of the new one is not used until
+// discovery announces it.
+func TestKeysOfAnotherAlgorithm(t *testing.T) {
+	a := newApp(t)
+	a.idp.RotateKey("ES256")
+	_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
+	a.wantError(t, err, auth.ErrInvalidToken)
+}
+
+// TestKeysFlood: no number of tokens with unknown keys makes for more than a few fetches, nor keeps others out.
+func TestKeysFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		good, flood := a.idp.AccessToken("ada", shopping), a.idp.AccessToken("ada", shopping, authtest.Header("kid", "nobody"))
+		begin := time.Now()
+		for range 1000 {
+			_, err := a.client.VerifyAccessToken(t.Context(), flood, shopping)
+			a.wantError(t, err, auth.ErrInvalidToken)
+		}
+		if waited := time.Since(begin); waited != 0 {
+			t.Errorf("bad tokens were let wait %v", waited)
+		}
+		if got := a.idp.Count(authtest.Keys); got > 5 {
+			t.Errorf("%d fetches at once", got)
+		}
+		_, err := a.client.VerifyAccessToken(t.Context(), good, shopping)
+		a.wantError(t, err, nil)
+
+		a.forget()
+		rotated := false
+		for range 60 { // a minute of it, with a rotation in the middle
+			time.Sleep(time.Second)
+			_, _ = a.client.VerifyAccessToken(t.Context(), flood, shopping) // refused, as above
+			if time.Since(begin) == 30*time.Second {
+				a.idp.RotateKey()
+			}
+			_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
+			if rotated = rotated || time.Since(begin) > 40*time.Second; rotated {
+				a.wantError(t, err, nil)
+			}
+		}
+		if got := a.idp.Count(authtest.Keys); got > 6 {
+			t.Errorf("%d fetches in a minute", got)
+		}
+	})
+}
+
+// TestKeysNeverKnown: without any keys, asking for them is limited too.
+func TestKeysNeverKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		a.idp.On(authtest.Keys, authtest.Status(http.StatusServiceUnavailable))
+		begin := time.Now()
+		for time.Since(begin) < time.Minute {
+			_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
+			a.wantError(t, err, auth.ErrProvider)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got := a.idp.Count(authtest.Keys); got > 12 {
+			t.Errorf("%d fetches in a minute", got)
+		}
+		a.idp.Behave()
+		time.Sleep(10 * time.Second)
+		_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
+		a.wantError(t, err, nil)
+	})
+}
+
+// TestKeyWithdrawn: what is signed with a key that Logto has withdrawn is good for some minutes, not for ever.
+func TestKeyWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		token := a.idp.AccessToken("ada", shopping)
+		_, err := a.client.VerifyAccessToken(t.Context(), token, shopping)
+		a.wantError(t, err, nil)
+		old := a.idp.KeyID()
+		a.idp.RotateKey()
+		a.idp.WithdrawKey(old)
+		time.Sleep(10 * time.Minute)
+		_, err = a.client.VerifyAccessToken(t.Context(), token, shopping)
+		a.wantError(t, err, auth.ErrInvalidToken)
+	})
+}
+
+// TestKeysDuringAnOutage: the keys that are known serve for a while, and nobody waits for others.
+func TestKeysDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory, func(s *setup) { s.idp.AccessTokenLife = 24 * time.Hour })
+		token := a.idp.AccessToken("ada", shopping)
+		verify := func() error {
+			_, err := a.client.VerifyAccessToken(t.Context(), token, shopping)
+			return err
+		}
+		a.wantError(t, verify(), nil)
+		a.idp.On(authtest.Keys, authtest.Hang)
+		time.Sleep(30 * time.Minute)
+		begin := time.Now()
+		for range 100 {
+			a.wantError(t, verify(), nil)
+		}
+		if waited := time.Since(begin); waited > 10*time.Second {
+			t.Errorf("100 verifications waited %v", waited)
+		}
+		time.Sleep(30 * time.Minute)
+		a.wantError(t, verify(), auth.ErrProvider)
+		a.idp.Behave()
+		a.idp.On(authtest.Keys, authtest.Status(http.StatusServiceUnavailable)).Times(1)
+		a.wantError(t, verify(), auth.ErrProvider)
+		time.Sleep(10 * time.Second) // by the limit of fetches
+		a.wantError(t, verify(), nil)
+	})
+}
+
+// TestLogoutTokenReplay: a token is refused the second time for as long as it could be good.
+func TestLogoutTokenReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		token := a.idp.LogoutToken("ada")
+		for i := range 5 {
+			_, err := a.client.VerifyLogoutToken(t.Context(), token)
+			if i == 0 {
+				a.wantError(t, err, nil)
+			} else {
+				a.wantError(t, err, auth.ErrInvalidToken)
+			}
+			time.Sleep(35 * time.Second) // five of them are beyond exp, and with leeway too
+		}
+		_, err := a.client.VerifyLogoutToken(t.Context(), a.idp.LogoutToken("ada"))
+		a.wantError(t, err, nil)
+	})
+	t.Run("the memory of it fails", func(t *testing.T) {
+		away := errors.New("storage is away")
+		a := newApp(t, func(s *setup) { s.config.Replays = replays{away} })
+		_, err := a.client.VerifyLogoutToken(t.Context(), a.idp.LogoutToken("ada"))
+		a.wantError(t, err, away)
+		if errors.Is(err, auth.ErrInvalidToken) {
+			t.Error("that is not the token's fault")
+		}
+	})
+}
+
+type replays struct{ err error }
+
+func (r replays) Once(context.Context, string, time.Duration) (bool, error) { return false, r.err }
