@@ -45,7 +45,8 @@ type TokenOption func(*tokenRequest)
 
 type tokenRequest struct {
 	target
-	force bool
+	within bool // an organization
+	force  bool
 }
 
 // target is what an access token is for. The zero target is the opaque token for Logto itself.
@@ -68,7 +69,7 @@ func WithScopes(scopes ...string) TokenOption {
 
 // WithOrganization asks for a resource's token within an organization: its scopes are those of the person's roles there.
 func WithOrganization(id string) TokenOption {
-	return func(r *tokenRequest) { r.organization = id }
+	return func(r *tokenRequest) { r.organization, r.within = id, true }
 }
 
 // ForceRefresh asks Logto even if there is a token that has not expired, for example after a role has changed.
@@ -88,6 +89,9 @@ func (s *Session) AccessToken(ctx context.Context, resource string, options ...T
 	for _, option := range options {
 		option(&request)
 	}
+	if request.within && request.organization == "" { // not to be mistaken for a token that is within none
+		return Token{}, fmt.Errorf("access token: %w: no organization", ErrInvalidOption)
+	}
 	if err := s.client.allowed(request.target); err != nil {
 		return Token{}, fmt.Errorf("access token: %w", err)
 	}
@@ -101,9 +105,6 @@ func (s *Session) AccessToken(ctx context.Context, resource string, options ...T
 // OrganizationToken returns a token within an organization, whose audience is the organization itself. It needs
 // [ScopeOrganizations]. Errors as for [Session.AccessToken].
 func (s *Session) OrganizationToken(ctx context.Context, id string, options ...TokenOption) (Token, error) {
-	if id == "" {
-		return Token{}, fmt.Errorf("organization token: %w: no organization", ErrInvalidOption)
-	}
 	return s.AccessToken(ctx, "", append(options, WithOrganization(id))...)
 }
 

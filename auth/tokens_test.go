@@ -135,6 +135,7 @@ func TestTokensRefused(t *testing.T) {
 		{"an organization's URN as the resource", access("urn:logto:organization:" + acme), auth.ErrUnknownResource},
 		{"unknown resource of an organization", access("https://other.example", auth.WithOrganization(acme)), auth.ErrUnknownResource},
 		{"no organization", organization(""), auth.ErrInvalidOption},
+		{"an API within no organization", access(shopping, auth.WithOrganization("")), auth.ErrInvalidOption},
 		{"organization with a space", organization("a b"), auth.ErrInvalidOption},
 		{"organization with a line end", access(shopping, auth.WithOrganization("a\n")), auth.ErrInvalidOption},
 		{"scope of two", access(shopping, auth.WithScopes("a b")), auth.ErrInvalidOption},
