@@ -120,7 +120,9 @@ func (app App) fail(c *gin.Context, err error) {
 // retry is what the person can do next.
 func (app App) retry(c *gin.Context, code int, name string) (address, text string) {
 	switch {
-	case c.FullPath() == "/callback", c.FullPath() == "/sign-in", c.FullPath() == "/sign-up", name == "denied":
+	case c.FullPath() == "/sign-in", c.FullPath() == "/sign-up": // with return_to
+		return c.Request.URL.RequestURI(), app.text(c, "error.try_again")
+	case c.FullPath() == "/callback", name == "denied":
 		return "/sign-in", app.text(c, "error.try_again")
 	case code >= http.StatusInternalServerError && c.Request.Method == http.MethodGet:
 		return localPath(c.Request.URL.RequestURI()), app.text(c, "error.try_again")

@@ -45,6 +45,9 @@ func (app App) identify(c *gin.Context) {
 		slog.Int("status", c.Writer.Status()),
 		slog.Duration("duration", time.Since(start)),
 	}
+	if c.FullPath() == "/healthz" {
+		level = slog.LevelDebug // asked every few seconds, for ever
+	}
 	if err, failed := c.Get(failureKey); failed {
 		attributes = append(attributes, slog.Any("error", err))
 		if c.Writer.Status() >= http.StatusInternalServerError {

@@ -2,6 +2,7 @@ package routes
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -355,6 +356,32 @@ func TestPanic(t *testing.T) {
 	}
 	if !b.isSignedIn() {
 		t.Error("signed out")
+	}
+}
+
+// TestClientGone: who does not wait for the answer is no fault of ours.
+func TestClientGone(t *testing.T) {
+	s := newSite(t)
+	b := s.signedIn(t, "ada")
+	ctx, leave := context.WithCancel(t.Context())
+	s.logto.On(authtest.UserInfo, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			leave()
+			<-r.Context().Done()
+		})
+	})
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/protected/userinfo", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := b.http.Do(request); err == nil {
+		_ = response.Body.Close()
+		t.Fatal("an answer came")
+	}
+	s.web.Close() // when the handler is done
+	lines := s.log.lines(t, "request")
+	if last := lines[len(lines)-1]; last["status"] != float64(statusClientGone) || last["level"] != "INFO" {
+		t.Errorf("%v", last)
 	}
 }
 

@@ -196,7 +196,7 @@ func TestSignInRefuses(t *testing.T) {
 			b := s.browser(t)
 			a := b.get("/sign-in?return_to=/protected/userinfo")
 			b.want(a, tt.status, "")
-			if len(b.cookies()) > 0 || !strings.Contains(a.body, `href="/sign-in"`) {
+			if len(b.cookies()) > 0 || !strings.Contains(a.body, `href="/sign-in?return_to=/protected/userinfo"`) {
 				t.Errorf("cookies %v, page %s", b.cookies(), a.body)
 			}
 			b.want(b.get("/"), 200, "")
@@ -425,6 +425,7 @@ func TestReturnTo(t *testing.T) {
 		{"this site by name", s.url + "/protected/tokens", "/"},
 		{"script", "javascript:alert(1)", "/"},
 		{"header", "/a\r\nSet-Cookie: sid=x", "/"},
+		{"header in the fragment", "/a#\r\nSet-Cookie: sid=x", "/"},
 		{"round in a circle", "/sign-in?return_to=/x", "/"},
 		{"out again", "/sign-out", "/"},
 		{"callback", "/callback?code=x", "/"},

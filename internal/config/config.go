@@ -46,8 +46,8 @@ func (s Server) Validate() error {
 	if _, port, ok := strings.Cut(s.ListenAddr, ":"); !ok || port == "" {
 		faults = append(faults, &fault{"ListenAddr", "must look like :3000 or 127.0.0.1:3000"})
 	}
-	if u, err := url.Parse(s.BaseURL); err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" ||
-		u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
+	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
+	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
 		faults = append(faults, &fault{"BaseURL", "must be an http or https URL without a path, such as https://www.example.com"})
 	}
 	return errors.Join(faults...)
@@ -73,7 +73,11 @@ func Defaults() Config {
 func Load(path string, environ []string) (Config, error) {
 	cfg := Defaults()
 	all := settings(&cfg)
-	faults := slices.Concat(readFile(path, all), readEnvironment(environ, all), validate(cfg, all))
+	faults := slices.Concat(readFile(path, all), readEnvironment(environ, all))
+	faults = append(faults, slices.DeleteFunc(validate(cfg, all), func(err error) bool {
+		name, _, _ := strings.Cut(err.Error(), " ") // what could not be read has its line already
+		return slices.ContainsFunc(faults, func(known error) bool { return strings.HasPrefix(known.Error(), name+" ") })
+	})...)
 	if len(faults) > 0 {
 		return Config{}, errors.Join(faults...)
 	}
@@ -152,27 +156,27 @@ func readFile(path string, all []setting) (faults []error) {
 }
 
 func (s setting) setYAML(value any) error {
-	list, isList := value.([]any)
-	_, wantsList := s.value.Interface().([]string)
-	switch {
-	case value == nil: // the key alone
+	if value == nil { // the key alone
 		return nil
-	case isList != wantsList && wantsList:
-		return s.fault("must be a list")
-	case isList != wantsList:
-		return s.fault("must not be a list")
-	case isList:
-		values := make([]string, len(list))
-		for i, item := range list {
-			values[i] = fmt.Sprint(item)
+	}
+	if list, isList := s.value.Addr().Interface().(*[]string); isList {
+		items, ok := value.([]any)
+		texts := make([]string, len(items))
+		for i, item := range items {
+			text, isText := item.(string)
+			texts[i], ok = text, ok && isText
 		}
-		s.value.Set(reflect.ValueOf(values))
+		if !ok {
+			return s.fault("must be a list of texts, in quotes where they are numbers")
+		}
+		*list = texts
 		return nil
 	}
-	if _, isMap := value.(map[string]any); isMap {
-		return s.fault("must be a single value")
+	text, ok := value.(string) // to YAML, 0123 is the number 83
+	if !ok {
+		return s.fault("must be a single text, in quotes if it is a number")
 	}
-	return s.set(fmt.Sprint(value))
+	return s.set(text)
 }
 
 func readEnvironment(environ []string, all []setting) (faults []error) {
@@ -186,7 +190,8 @@ func readEnvironment(environ []string, all []setting) (faults []error) {
 		if text == "" && file != "" {
 			data, err := os.ReadFile(file)
 			if err != nil {
-				faults = append(faults, s.fault(fmt.Sprintf("can't be read, by %s_FILE: %v", s.env, err)))
+				// The cause alone: a secret may stand where the name of its file belongs.
+				faults = append(faults, s.fault(fmt.Sprintf("can't be read, by %s_FILE: %v", s.env, errors.Unwrap(err))))
 				continue
 			}
 			text = strings.TrimSpace(string(data))

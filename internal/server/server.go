@@ -60,7 +60,7 @@ func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
 	}
 	listener, err := net.Listen("tcp", cfg.Server.ListenAddr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%s is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL", cfg.Server.ListenAddr)
+		err = fmt.Errorf("%s is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL (demo: -app)", cfg.Server.ListenAddr)
 	}
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())

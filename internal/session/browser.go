@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,10 +21,11 @@ import (
 //
 // It implements the Storage that package auth asks for; sessions.Default(c) shares it in the same request.
 type Browser struct {
-	store  *Store
-	name   string
-	header http.Header    // of the request
-	cookie []*http.Cookie // of the request, and what binds its sign-in
+	store   *Store
+	redis   conn
+	name    string
+	agent   string         // the request's User-Agent
+	cookies []*http.Cookie // the request's, and what binds its sign-in
 
 	mu       sync.Mutex // held during Redis commands: what one goroutine changes, the next one sees
 	w        http.ResponseWriter
@@ -49,13 +51,10 @@ const (
 // record is a session as Redis holds it. Its values are sealed; "" is a value that there is not.
 type record struct {
 	version                  string
-	end, seen                int64 // in ms
+	seen, end                time.Time
 	identity, values, tokens string
 	complete                 bool // tokens was read too
 }
-
-// hot is what every page reads; tokens are the last.
-var hot = []string{"v", "e", "s", "h", "d", "t"}
 
 // Load says what Browser reads beyond what every page needs.
 type Load int
@@ -79,7 +78,7 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, tok
 	key := browserKey{s, name}
 	b, known := r.Context().Value(key).(*Browser)
 	if !known {
-		b = &Browser{store: s, name: name, header: r.Header, cookie: r.Cookies()}
+		b = &Browser{store: s, redis: conn{rdb: s.rdb}, name: name, agent: r.UserAgent(), cookies: r.Cookies()}
 		// In place, as gorilla's registry does: gin-contrib's session has kept this very pointer.
 		*r = *r.WithContext(context.WithValue(r.Context(), key, b))
 	}
@@ -100,7 +99,7 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, tok
 // arrive reads the session that the cookie names. A name that Redis doesn't know is dropped, so a visitor can't choose
 // one. Its cookie stays: this request may be a slow one, and the browser may have a new cookie by the time of the answer.
 func (b *Browser) arrive(ctx context.Context, tokens bool) error {
-	for _, c := range b.cookie {
+	for _, c := range b.cookies {
 		if c.Name != b.store.prefix+b.name {
 			continue
 		}
@@ -125,13 +124,13 @@ func (b *Browser) arrive(ctx context.Context, tokens bool) error {
 
 // read replaces what is known of the session by what Redis holds now.
 func (b *Browser) read(ctx context.Context, tokens bool) error {
-	fields := hot
-	if !tokens {
-		fields = hot[:5]
+	fields := []string{"m", "h", "d"}
+	if tokens {
+		fields = append(fields, "t")
 	}
 	var reply []any
-	err := b.store.within(ctx, patience, "read session", func(ctx context.Context) (err error) {
-		reply, err = b.store.rdb.HMGet(ctx, b.at.key(), fields...).Result()
+	err := b.redis.do(ctx, patience, "read session", func(ctx context.Context) (err error) {
+		reply, err = b.redis.rdb.HMGet(ctx, b.at.key(), fields...).Result()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") { // somebody else's, and not a fault of Redis
 			reply, err = []any{""}, nil
 		}
@@ -144,30 +143,28 @@ func (b *Browser) read(ctx context.Context, tokens bool) error {
 	return nil
 }
 
-// adopt takes over a session as Redis answers it: the fields of hot, in that order.
+// adopt takes over a session as Redis answers it: the fields m, h, d, and perhaps t.
 func (b *Browser) adopt(reply []any) {
 	b.record, b.identity = record{}, nil
-	if reply[0] == nil {
+	if !slices.ContainsFunc(reply, func(field any) bool { return field != nil }) {
 		b.state = ended
 		return
 	}
-	text := make([]string, len(hot))
-	for i, v := range reply {
-		text[i], _ = v.(string)
+	var text [4]string
+	for i, field := range reply {
+		text[i], _ = field.(string)
 	}
-	version, errVersion := strconv.ParseInt(text[0], 10, 64)
-	end, errEnd := strconv.ParseInt(text[1], 10, 64)
-	seen, errSeen := strconv.ParseInt(text[2], 10, 64)
-	if errVersion != nil || errEnd != nil || errSeen != nil {
+	fresh, ok := parseRecord(text[0])
+	if !ok {
 		b.discard("times", nil)
 		return
 	}
-	if time.Now().UnixMilli() >= end {
+	if !time.Now().Before(fresh.end) {
 		b.state = ended
 		return
 	}
-	b.state = live
-	b.record = record{strconv.FormatInt(version, 10), end, seen, text[3], text[4], text[5], len(reply) == len(hot)}
+	fresh.identity, fresh.values, fresh.tokens, fresh.complete = text[1], text[2], text[3], len(reply) == len(text)
+	b.state, b.record = live, fresh
 	if b.record.identity != "" {
 		identity, err := b.at.open("h", b.record.identity)
 		if err != nil {
@@ -176,6 +173,17 @@ func (b *Browser) adopt(reply []any) {
 		}
 		b.identity = identity
 	}
+}
+
+// parseRecord reads what scripts keep in clear.
+func parseRecord(m string) (r record, ok bool) {
+	words := strings.SplitN(m, " ", 4)
+	if len(words) < 4 {
+		return record{}, false
+	}
+	seen, errSeen := strconv.ParseInt(words[1], 10, 64)
+	end, errEnd := strconv.ParseInt(words[2], 10, 64)
+	return record{version: words[0], seen: time.UnixMilli(seen), end: time.UnixMilli(end)}, errSeen == nil && errEnd == nil
 }
 
 // discard makes a session that can't be opened one of nobody. It stays in Redis, for instances of another version may
@@ -192,15 +200,11 @@ func (b *Browser) touch(ctx context.Context) {
 		moment = time.Minute
 	}
 	// Whichever way our clock differs from Redis': the script knows.
-	since := time.Since(time.UnixMilli(b.record.seen))
-	if since.Abs() < moment {
+	if time.Since(b.record.seen).Abs() < moment {
 		return
 	}
-	reply, err := b.store.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
+	_, _ = b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
 		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), b.at.id)
-	if err == nil && reply[0] == int64(done) {
-		b.record.seen, _ = reply[1].(int64)
-	}
 }
 
 // isLive reports whether there is a session that can be read and saved.
@@ -247,30 +251,35 @@ func (b *Browser) Start(ctx context.Context, subject, sid string, identity, toke
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	cookie, at := mint(hash("person", subject))
-	fields := []any{"a", words(b.header.Get("User-Agent")), "h", at.seal("h", identity), "t", at.seal("t", tokens)}
-	var values string
+	sealedIdentity, sealedTokens, values := at.seal("h", identity), at.seal("t", tokens), ""
+	args := []any{at.id, "-", words(b.agent), "h", sealedIdentity, "t", sealedTokens}
 	keep := b.isLive() && (b.identity == nil || b.at.tag == at.tag)
 	if keep {
 		values = b.reseal(b.record.values, at)
-		fields = append(fields, "d", values)
+		if values != "" {
+			args = append(args, "d", values)
+		}
 	}
 	if sid != "" {
-		fields = append(fields, "o", hash("sid", sid))
-		if err := b.store.indexSID(ctx, sid, at.tag); err != nil {
+		args[1] = hash("sid", sid)
+		if err := b.indexSID(ctx, sid, at.tag); err != nil {
 			return err
 		}
 	}
-	fresh, err := b.store.start(ctx, at, at.id, fields)
+	fresh, err := b.redis.start(ctx, b.store.cfg, at, args...)
 	if err != nil {
 		return err
 	}
-	fresh.identity, fresh.tokens, fresh.values, fresh.complete = at.seal("h", identity), at.seal("t", tokens), values, true
+	fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true
 	if err := b.supersede(ctx, at, &fresh, keep); err != nil {
-		_, _, _ = b.store.end(context.WithoutCancel(ctx), shortPatience, at) // no cookie leads there; else it ends unused
+		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at) // no cookie leads there; else it ends unused
 		return err
 	}
 	if b.isLive() && !keep {
 		b.clearValues()
+	}
+	if b.values != nil {
+		b.values.ID = at.id
 	}
 	b.at, b.state, b.record, b.identity = at, live, fresh, append([]byte{}, identity...)
 	b.store.setCookie(b.w, b.name, cookie, b.store.cfg.AbsoluteTimeout, b.store.options)
@@ -283,14 +292,14 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 	if b.at == nil || b.state == ended {
 		return nil
 	}
-	version, values, err := b.store.end(ctx, patience, b.at)
+	_, version, values, err := b.redis.end(ctx, patience, b.at)
 	if err != nil || !keep || version == b.record.version {
 		return err
 	}
 	fresh.values = b.reseal(values, at)
-	code, reply, err := b.store.save(ctx, at, fresh.version, "", "d", fresh.values)
+	code, reply, err := b.redis.save(ctx, at, fresh.version, "", "d", fresh.values)
 	if err == nil && code == done {
-		fresh.version = strconv.FormatInt(reply[0].(int64), 10)
+		fresh.version, _ = reply[0].(string)
 	}
 	return err
 }
@@ -319,14 +328,14 @@ func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byt
 		if err != nil {
 			return nil, err
 		}
-		var fields []sealed
+		var changed []sealed
 		if newIdentity != nil && !bytes.Equal(newIdentity, b.identity) {
-			fields = append(fields, sealed{"h", b.at.seal("h", newIdentity)})
+			changed = append(changed, sealed{"h", b.at.seal("h", newIdentity)})
 		}
 		if newTokens != nil && !bytes.Equal(newTokens, tokens) {
-			fields = append(fields, sealed{"t", b.at.seal("t", newTokens)})
+			changed = append(changed, sealed{"t", b.at.seal("t", newTokens)})
 		}
-		return fields, nil
+		return changed, nil
 	})
 }
 
@@ -345,25 +354,26 @@ func (b *Browser) save(ctx context.Context, change func() ([]sealed, error)) err
 		if !b.isLive() {
 			return fmt.Errorf("save session: %w", ErrEnded)
 		}
-		fields, err := change()
-		if err != nil || len(fields) == 0 {
+		changed, err := change()
+		if err != nil || len(changed) == 0 {
 			return err
 		}
-		fence, err := fenceOf(ctx, b.at)
+		holder, err := holderOf(ctx, b.at)
 		if err != nil {
 			return err
 		}
-		args := make([]any, 0, 2*len(fields))
-		for _, f := range fields {
-			args = append(args, f.field, f.value)
+		var args []any
+		for _, s := range changed {
+			args = append(args, s.field, s.value)
 		}
-		code, reply, err := b.store.save(ctx, b.at, b.record.version, fence, args...)
+		code, reply, err := b.redis.save(ctx, b.at, b.record.version, holder, args...)
 		if err != nil {
 			return err
 		}
 		switch code {
 		case done:
-			b.saved(strconv.FormatInt(reply[0].(int64), 10), fields)
+			b.record.version, _ = reply[0].(string)
+			b.saved(changed)
 			return nil
 		case conflict:
 			b.adopt(reply)
@@ -377,17 +387,16 @@ func (b *Browser) save(ctx context.Context, change func() ([]sealed, error)) err
 }
 
 // saved keeps what was saved as what is known.
-func (b *Browser) saved(version string, fields []sealed) {
-	b.record.version = version
-	for _, f := range fields {
-		switch f.field {
+func (b *Browser) saved(changed []sealed) {
+	for _, s := range changed {
+		switch s.field {
 		case "h":
-			b.record.identity = f.value
-			b.identity, _ = b.at.open("h", f.value) // sealed a moment ago
+			b.record.identity = s.value
+			b.identity, _ = b.at.open("h", s.value) // sealed a moment ago
 		case "d":
-			b.record.values = f.value
+			b.record.values = s.value
 		case "t":
-			b.record.tokens = f.value
+			b.record.tokens = s.value
 		}
 	}
 }
@@ -398,54 +407,17 @@ func (b *Browser) End(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.at != nil && b.state != ended {
-		version, _, err := b.store.end(ctx, patience, b.at)
+		was, _, _, err := b.redis.end(ctx, patience, b.at)
 		if err != nil {
 			return err
 		}
-		if version != "" {
+		if was {
 			b.store.setCookie(b.w, b.name, "", 0, b.store.options)
 		}
 	}
 	b.at, b.state, b.record, b.identity = nil, live, record{}, nil
 	b.clearValues()
 	return nil
-}
-
-// start writes a new session, and into the index of its tag if member is its ID.
-func (s *Store) start(ctx context.Context, at *place, member string, fields []any) (record, error) {
-	args := append([]any{s.cfg.IdleTimeout.Milliseconds(), s.cfg.AbsoluteTimeout.Milliseconds(), member}, fields...)
-	reply, err := s.run(ctx, patience, "start session", startScript, []string{at.key(), at.person()}, args...)
-	if err != nil {
-		return record{}, err
-	}
-	return record{version: "1", seen: reply[1].(int64), end: reply[2].(int64)}, nil
-}
-
-// save runs the script, and returns its code and what follows.
-func (s *Store) save(ctx context.Context, at *place, version, fence string, fields ...any) (int64, []any, error) {
-	reply, err := s.run(ctx, patience, "save session", saveScript, []string{at.key()}, append([]any{version, fence}, fields...)...)
-	if err != nil {
-		return 0, nil, err
-	}
-	return reply[0].(int64), reply[1:], nil
-}
-
-// end returns the version that the session had, "" if there was none, and its sealed values.
-func (s *Store) end(ctx context.Context, limit time.Duration, at *place) (version, values string, err error) {
-	reply, err := s.run(ctx, limit, "end session", endScript, []string{at.key(), at.person()}, at.id)
-	if err != nil || reply[0] != int64(done) {
-		return "", "", err
-	}
-	version = "?" // it was there, whatever it was
-	if len(reply) > 1 {
-		if text, ok := reply[1].(string); ok {
-			version = text
-		}
-	}
-	if len(reply) > 2 {
-		values, _ = reply[2].(string)
-	}
-	return version, values, nil
 }
 
 // sleep waits, but not beyond the context.

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// load makes requests of all browsers until stop is called, which returns how many were answered and how many found
+// underLoad makes requests of all browsers until stop is called, which returns how many were answered and how many found
 // Redis away. Whatever happens to Redis, nobody may be anybody else, or nobody.
 func underLoad(t *testing.T, s *Store, jars []jar) (stop func() (answered, away int64)) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -33,18 +34,20 @@ func underLoad(t *testing.T, s *Store, jars []jar) (stop func() (answered, away 
 				default:
 					fine.Add(1)
 				}
-				if took > 2*time.Second {
+				if took > atMost {
 					t.Errorf("a request took %v", took)
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
 		})
 	}
-	return func() (int64, int64) {
+	stop = sync.OnceValues(func() (int64, int64) {
 		cancel()
 		all.Wait()
 		return fine.Load(), unavailable.Load()
-	}
+	})
+	t.Cleanup(func() { _, _ = stop() })
+	return stop
 }
 
 // replicated waits until a master's replicas have what it has.
@@ -63,7 +66,7 @@ func startCluster(t *testing.T) []*server {
 	nodes := make([]*server, 6)
 	create := []string{"--cluster", "create"}
 	for i := range nodes {
-		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", fmt.Sprint(freePort(t)),
+		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", fmt.Sprint(freePort(t)),
 			"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
 		create = append(create, nodes[i].addr())
 	}
@@ -73,6 +76,9 @@ func startCluster(t *testing.T) []*server {
 			info, err := rdb.ClusterInfo(t.Context()).Result()
 			if err != nil || !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:6") {
 				return fmt.Errorf("%w: %s", err, info)
+			}
+			if nodes := rdb.ClusterNodes(t.Context()).Val(); strings.Count(nodes, " slave ")+strings.Count(nodes, ",slave ") != 3 {
+				return fmt.Errorf("not three replicas: %s", nodes)
 			}
 			if role := rdb.Info(t.Context(), "replication").Val(); strings.Contains(role, "role:slave") && !strings.Contains(role, "master_link_status:up") {
 				return errors.New("replica is not in step")
@@ -87,16 +93,39 @@ func TestCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a Redis Cluster takes long to start: left out with -short")
 	}
+	t.Parallel()
 	nodes := startCluster(t)
 	s := open(t, fmt.Sprintf("redis://%s?addr=%s", nodes[0].addr(), nodes[1].addr()), DefaultConfig())
 	jars := signedIn(t, s.Store, 50)
 	t.Run("everything", func(t *testing.T) { everything(t, s) })
+	t.Run("a user of its own", func(t *testing.T) {
+		for _, node := range nodes {
+			user := append(strings.Fields(leastUser), "+cluster|slots", "+asking")
+			redisCLI(t, append([]string{"-e", "-p", fmt.Sprint(node.port), "ACL", "SETUSER", "app"}, user...)...)
+		}
+		s := open(t, fmt.Sprintf("redis://app:p%%2540ss:word%%2F@%s?addr=%s", nodes[0].addr(), nodes[1].addr()), DefaultConfig())
+		everything(t, s)
+		moveSlots(t, s, nodes[1], signedIn(t, s.Store, 50))
+	})
 	t.Run("one command", func(t *testing.T) {
 		if got := s.sent.during(func() { jars[0].who(t, s.Store) }); got != 1 {
 			t.Errorf("a page costs %d commands", got)
 		}
 	})
 	t.Run("moved slot", func(t *testing.T) { moveSlots(t, s, nodes[0], jars) })
+	t.Run("hanging master", func(t *testing.T) {
+		stop := underLoad(t, s.Store, jars)
+		must(t, nodes[2].cmd.Process.Signal(syscall.SIGSTOP))
+		began := time.Now()
+		for _, j := range jars {
+			eventually(t, func() error { _, _, err := j.page(t, s.Store); return err })
+		}
+		t.Logf("all answered again after %v", time.Since(began))
+		must(t, nodes[2].cmd.Process.Signal(syscall.SIGCONT))
+		time.Sleep(time.Second)
+		stop()
+		recovered(t, s.Store, jars...)
+	})
 	t.Run("killed master", func(t *testing.T) {
 		for _, node := range nodes {
 			if rdb := node.client(); strings.Contains(rdb.Info(t.Context(), "replication").Val(), "role:master") {
@@ -107,16 +136,12 @@ func TestCluster(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		nodes[0].kill()
 		began := time.Now()
-		nodes[1].wait(func(rdb *redis.Client) error { // until its replica has taken over
-			if info := rdb.ClusterInfo(t.Context()).Val(); strings.Contains(info, "cluster_state:ok") && time.Since(began) > 2*time.Second {
-				return nil
-			}
-			return errors.New("no failover yet")
-		})
 		for _, j := range jars {
 			eventually(t, func() error { _, _, err := j.page(t, s.Store); return err })
 		}
-		t.Logf("all answered again after %v", time.Since(began))
+		if took := time.Since(began); took > 20*time.Second { // Redis needs two or three
+			t.Errorf("all answered again after %v", took)
+		}
 		fine, away := stop()
 		t.Logf("%d requests were answered, %d found Redis away", fine, away)
 		if away == 0 {
@@ -130,7 +155,7 @@ func TestCluster(t *testing.T) {
 func moveSlots(t *testing.T, s *site, node *server, jars []jar) {
 	var ids []string
 	for line := range strings.Lines(node.client().ClusterNodes(t.Context()).Val()) {
-		if fields := strings.Fields(line); strings.Contains(fields[2], "master") {
+		if fields := strings.Fields(line); strings.Contains(fields[2], "master") && len(fields) > 8 { // has slots
 			ids = append(ids, fields[0])
 		}
 	}
@@ -154,7 +179,8 @@ func everything(t *testing.T, s *site) {
 		must(t, b.Start(ctx, "ada", "sid", []byte("identity of ada"), []byte("t")))
 	})
 	j.do(t, s.Store, func(b *Browser) {
-		s.rdb.HSet(ctx, b.at.key(), "s", 1)
+		m := strings.SplitN(s.rdb.HGet(ctx, b.at.key(), "m").Val(), " ", 3)
+		s.rdb.HSet(ctx, b.at.key(), "m", m[0]+" 1 "+m[2]) // long not seen
 		held, release, err := b.Lock(ctx)
 		must(t, err)
 		must(t, b.Update(held, func(i, tokens []byte) ([]byte, []byte, error) { return i, append(tokens, '!'), nil }))
@@ -196,7 +222,8 @@ func TestSentinel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("Sentinels take long to start: left out with -short")
 	}
-	master := startRedis(t)
+	t.Parallel()
+	master := startRedis(t, "--repl-diskless-sync-delay", "0")
 	replicas := []*server{
 		startRedis(t, "--replicaof", "127.0.0.1 "+fmt.Sprint(master.port)),
 		startRedis(t, "--replicaof", "127.0.0.1 "+fmt.Sprint(master.port)),
@@ -262,6 +289,6 @@ func TestSentinel(t *testing.T) {
 			second = replica
 		}
 	}
-	replicated(t, second.client(), 2)
+	replicated(t, second.client(), 1)
 	after("killed master", func() bool { return current() != second.addr() }, second.kill)
 }

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 )
 
 // Lock admits one holder per session, over all instances: whoever refreshes a session's tokens holds it. It waits until
 // ctx ends. The context it returns ends with the cause [ErrLockLost] when the lock can't be renewed; [Browser.Update]
-// with that context saves only if nobody else has held the lock since. Call release when done.
+// with that context saves only as long as nobody else has taken it. Call release when done.
 //
 // The session is read anew as the lock is taken, so who waited sees what the last holder did.
 func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(), err error) {
@@ -27,7 +26,8 @@ func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock session: %w", err)
 	}
-	l, session, err := b.store.acquire(ctx, at)
+	l := &lock{store: b.store, redis: &b.redis, at: at, holder: randomID()}
+	session, err := l.acquire(ctx)
 	if err != nil {
 		leave()
 		if errors.Is(err, ErrEnded) {
@@ -48,30 +48,31 @@ func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(
 
 // lock is a lock that is held.
 type lock struct {
-	store *Store
-	at    *place
-	fence string    // what sets this holder apart from later ones
-	taken time.Time // at the latest
+	store  *Store
+	redis  *conn // the request's
+	at     *place
+	holder string    // random: what sets this one apart from all others
+	taken  time.Time // or a little later
 }
 
 // acquire takes the lock, and returns the session as it is then.
-func (s *Store) acquire(ctx context.Context, at *place) (*lock, []any, error) {
+func (l *lock) acquire(ctx context.Context) (session []any, err error) {
 	for {
-		asked := time.Now()
-		reply, err := s.run(ctx, patience, "lock session", acquireScript, []string{at.key()}, s.life.Milliseconds())
+		l.taken = time.Now()
+		reply, err := l.redis.run(ctx, patience, "lock session", acquireScript, []string{l.at.key()}, l.holder, l.store.life.Milliseconds())
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		switch reply[0].(int64) {
 		case gone:
-			return nil, nil, fmt.Errorf("lock session: %w", ErrEnded)
+			return nil, fmt.Errorf("lock session: %w", ErrEnded)
 		case done:
-			return &lock{s, at, strconv.FormatInt(reply[1].(int64), 10), asked}, reply[2:], nil
+			return reply[1:], nil
 		}
 		left := time.Duration(reply[1].(int64)) * time.Millisecond
 		pause := 25*time.Millisecond + rand.N(225*time.Millisecond)
 		if err := sleep(ctx, min(pause, left)); err != nil {
-			return nil, nil, fmt.Errorf("lock session: %w", err)
+			return nil, fmt.Errorf("lock session: %w", err)
 		}
 	}
 }
@@ -84,7 +85,7 @@ func (l *lock) hold(ctx context.Context) (held context.Context, stop func()) {
 	return held, func() {
 		cancel(nil)
 		// Even if the request is over. If it fails, the lock ends by itself.
-		_, _ = l.store.run(context.WithoutCancel(ctx), shortPatience, "release lock", releaseScript, []string{l.at.key()}, l.fence)
+		_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", releaseScript, []string{l.at.key()}, l.holder)
 		renewing.Wait()
 	}
 }
@@ -93,8 +94,8 @@ func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 	end, pause := l.taken.Add(l.store.life), l.store.renewal
 	for sleep(held, pause) == nil {
 		asked := time.Now()
-		reply, err := l.store.run(held, min(shortPatience, end.Sub(asked)), "renew lock", renewScript,
-			[]string{l.at.key()}, l.fence, l.store.life.Milliseconds())
+		reply, err := l.store.conn().run(held, min(shortPatience, end.Sub(asked)), "renew lock", renewScript,
+			[]string{l.at.key()}, l.holder, l.store.life.Milliseconds())
 		switch {
 		case err == nil && reply[0] == int64(done):
 			end, pause = asked.Add(l.store.life), l.store.renewal
@@ -109,8 +110,8 @@ func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 
 type lockKey struct{}
 
-// fenceOf returns the fence of the lock that ctx holds; "" if it holds none.
-func fenceOf(ctx context.Context, at *place) (string, error) {
+// holderOf returns the holder of the lock that ctx has; "" if it has none.
+func holderOf(ctx context.Context, at *place) (string, error) {
 	l, ok := ctx.Value(lockKey{}).(*lock)
 	if !ok {
 		return "", nil
@@ -118,7 +119,7 @@ func fenceOf(ctx context.Context, at *place) (string, error) {
 	if l.at.key() != at.key() {
 		return "", fmt.Errorf("save session: %w: it was another session's", ErrLockLost)
 	}
-	return l.fence, nil
+	return l.holder, nil
 }
 
 // turns are the queues of this process, one for each key that somebody waits for.

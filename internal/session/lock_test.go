@@ -112,7 +112,8 @@ func TestDeadHolder(t *testing.T) {
 		j := jar{}
 		j.signIn(t, s.Store, "ada", "")
 		dead, _ := j.load(t, s.Store)
-		l, _, err := s.acquire(t.Context(), dead.at) // and nobody renews it
+		l := &lock{store: s.Store, redis: s.conn(), at: dead.at, holder: "dead"} // and nobody renews it
+		_, err := l.acquire(t.Context())
 		must(t, err)
 		frozen := context.WithValue(t.Context(), lockKey{}, l)
 
@@ -141,7 +142,7 @@ func TestDeadHolder(t *testing.T) {
 		_, releaseThird, err := heir.Lock(t.Context())
 		must(t, err)
 		defer releaseThird()
-		_, err = s.run(t.Context(), patience, "release", releaseScript, []string{l.at.key()}, l.fence)
+		_, err = s.conn().run(t.Context(), patience, "release", releaseScript, []string{l.at.key()}, l.holder)
 		must(t, err)
 		if s.redis.HGet(l.at.key(), "x") == "" {
 			t.Error("a late release opened another's lock")
@@ -156,7 +157,7 @@ func TestLockLost(t *testing.T) {
 		lose   func(s *site, key string)
 		within time.Duration
 	}{
-		{"taken", func(s *site, key string) { s.redis.HIncrBy(key, "f", 1) }, 3 * time.Second},
+		{"taken", func(s *site, key string) { s.redis.HSet(key, "x", "9999999999999 another") }, 3 * time.Second},
 		{"session ended", func(s *site, key string) { s.redis.Del(key) }, 3 * time.Second},
 		{"Redis away", func(s *site, _ string) { s.redis.SetError("LOADING Redis is loading the dataset in memory") }, 10 * time.Second},
 	} {

@@ -119,7 +119,7 @@ func (m *model) check(q *modelRequest, err error) (saved bool) {
 }
 
 func (m *model) save(q *modelRequest) {
-	key, value := fmt.Sprint("k", m.rng.IntN(4)), m.rng.IntN(1000)
+	key, value := fmt.Sprint("k", m.rng.IntN(4)), len(m.log) // new: saving what is there already is no save
 	m.note("browser %d sets %s=%d", q.browser, key, value)
 	q.values.Values[key] = value
 	q.set[key] = value

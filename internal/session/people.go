@@ -26,7 +26,7 @@ func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 	if at == nil {
 		return nil, nil
 	}
-	reply, err := b.store.run(ctx, patience, "list sessions", listScript, []string{at.person()}, sessionPrefix(at.tag))
+	reply, err := b.redis.run(ctx, patience, "list sessions", listScript, []string{at.person()}, sessionPrefix(at.tag))
 	if err != nil {
 		return nil, err
 	}
@@ -37,10 +37,10 @@ func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 		for i := range min(len(fields), len(text)) {
 			text[i], _ = fields[i].(string)
 		}
-		browser, system, _ := strings.Cut(text[1], "\n")
+		browser, system, _ := strings.Cut(text[3], "\n")
 		all = append(all, Info{
 			ID: text[0], Browser: browser, System: system,
-			Since: milliseconds(text[2]), Seen: milliseconds(text[3]), Current: text[0] == at.id,
+			Since: milliseconds(text[1]), Seen: milliseconds(text[2]), Current: text[0] == at.id,
 		})
 	}
 	slices.SortFunc(all, func(x, y Info) int {
@@ -64,7 +64,7 @@ func (b *Browser) EndOther(ctx context.Context, id string) error {
 	if id == at.id {
 		return b.End(ctx)
 	}
-	_, _, err := b.store.end(ctx, patience, &place{tag: at.tag, id: id}) // the tag is ours, so only our own is reached
+	_, _, _, err := b.redis.end(ctx, patience, &place{tag: at.tag, id: id}) // the tag is ours, so only our own is reached
 	return err
 }
 
@@ -74,7 +74,7 @@ func (b *Browser) EndOthers(ctx context.Context) (int, error) {
 	if at == nil {
 		return 0, nil
 	}
-	return b.store.endAll(ctx, at.tag, at.id, "")
+	return b.redis.endAll(ctx, at.tag, at.id, "")
 }
 
 // person returns the place of a session in which somebody is signed in; nil if nobody is.
@@ -94,13 +94,13 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 		if sid != "" {
 			sid = hash("sid", sid)
 		}
-		return s.endAll(ctx, hash("person", subject), "", sid)
+		return s.conn().endAll(ctx, hash("person", subject), "", sid)
 	}
 	if sid == "" {
 		return 0, nil
 	}
 	var tag string
-	err := s.within(ctx, patience, "find session by sid", func(ctx context.Context) (err error) {
+	err := s.conn().do(ctx, patience, "find session by sid", func(ctx context.Context) (err error) {
 		tag, err = s.rdb.Get(ctx, sidKey(sid)).Result()
 		return err
 	})
@@ -110,28 +110,18 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.endAll(ctx, tag, "", hash("sid", sid))
+	return s.conn().endAll(ctx, tag, "", hash("sid", sid))
 }
 
 // indexSID lets EndBy find a person by a provider's session ID. It is written before the session and outlives it, so that
 // none exists that can't be found.
-func (s *Store) indexSID(ctx context.Context, sid, tag string) error {
-	return s.within(ctx, patience, "index sid", func(ctx context.Context) error {
-		return s.rdb.Set(ctx, sidKey(sid), tag, s.cfg.AbsoluteTimeout+time.Minute).Err()
+func (b *Browser) indexSID(ctx context.Context, sid, tag string) error {
+	return b.redis.do(ctx, patience, "index sid", func(ctx context.Context) error {
+		return b.redis.rdb.Set(ctx, sidKey(sid), tag, b.store.cfg.AbsoluteTimeout+time.Minute).Err()
 	})
 }
 
 func sidKey(sid string) string { return "sid:" + hash("sid", sid) }
-
-// endAll ends the sessions of a tag, except keep, and only those with the hashed sid if that is given.
-func (s *Store) endAll(ctx context.Context, tag, keep, sid string) (int, error) {
-	reply, err := s.run(ctx, patience, "end sessions", endAllScript, []string{personKey(tag)}, sessionPrefix(tag), keep, sid)
-	if err != nil {
-		return 0, err
-	}
-	count, _ := reply[1].(int64)
-	return int(count), nil
-}
 
 func milliseconds(text string) time.Time {
 	ms, _ := strconv.ParseInt(text, 10, 64) // our scripts wrote it

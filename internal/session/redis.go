@@ -1,8 +1,12 @@
 package session
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,8 +22,12 @@ import (
 //
 // With rediss, every node must have a certificate for the host in the URL, of an authority that the system trusts (or
 // that the environment variable SSL_CERT_FILE adds). Pool sizes may be given as go-redis documents them. Time-outs and
-// retries are ours: a refused connection is known within milliseconds and a silent Redis costs one bounded wait. So are
-// reads from replicas: there are none, for a replica may not know yet who has just signed in or out.
+// retries are ours, whatever the URL says: a refused connection is known within milliseconds, and a silent Redis costs
+// one bounded wait. Replicas are never read, for one may not know yet who has just signed in or out.
+//
+// A Redis user for this package alone needs the keys session:*, person:*, sid:*, signin:* and once:*, and the commands
+// hello ping select get set getdel del hmget hget hset hdel pexpire pttl time zadd zrem zrange zremrangebyscore evalsha
+// eval; for a Cluster also cluster|slots and asking.
 func Open(cfg RedisConfig) (redis.UniversalClient, error) {
 	open, err := parse(cfg.URL)
 	if err != nil {
@@ -29,7 +37,7 @@ func Open(cfg RedisConfig) (redis.UniversalClient, error) {
 }
 
 const (
-	dialTimeout  = 500 * time.Millisecond
+	dialTimeout  = time.Second
 	replyTimeout = time.Second
 	poolTimeout  = time.Second
 	// RESP2: nothing here needs what a RESP3 server pushes, nor the look for it before each command.
@@ -71,6 +79,8 @@ func parseCluster(text, path string) (func() redis.UniversalClient, error) {
 	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
 	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+	o.DisableRoutingPolicies = true            // they ask the nodes about each command first, in a time of their own
+	o.ClusterStateReloadInterval = time.Second // a dead master's slots are looked for only then, so not go-redis's minute
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return func() redis.UniversalClient { return redis.NewClusterClient(o) }, nil
 }
@@ -86,4 +96,48 @@ func parseSentinel(text string) (func() redis.UniversalClient, error) {
 	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
 	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
+}
+
+// What Redis may cost: one command; one that a request can do without; all commands of a request together, and each
+// one more after that.
+const (
+	patience      = 1500 * time.Millisecond
+	shortPatience = 500 * time.Millisecond
+	allPatience   = 2 * time.Second
+	lastPatience  = 250 * time.Millisecond
+)
+
+// conn sends commands to Redis, and bounds how long all of them wait.
+type conn struct {
+	rdb    redis.UniversalClient
+	waited atomic.Int64 // until now, in ns
+}
+
+// conn returns one for what is no request's, or not only one's.
+func (s *Store) conn() *conn { return &conn{rdb: s.rdb} }
+
+// do gives a command its bound and its error. A client that went away is no outage.
+func (c *conn) do(ctx context.Context, limit time.Duration, step string, command func(context.Context) error) error {
+	began := time.Now()
+	left := allPatience - time.Duration(c.waited.Load())
+	bounded, cancel := context.WithTimeout(ctx, min(limit, max(left, lastPatience)))
+	defer cancel()
+	err := command(bounded)
+	c.waited.Add(int64(time.Since(began)))
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("%s: %w", step, context.Cause(ctx))
+	}
+	return fmt.Errorf("%s: %w: %w", step, ErrUnavailable, err)
+}
+
+// run runs a script. All of ours answer with a list.
+func (c *conn) run(ctx context.Context, limit time.Duration, step string, script *redis.Script, keys []string, args ...any) (reply []any, err error) {
+	err = c.do(ctx, limit, step, func(ctx context.Context) (err error) {
+		reply, err = script.Run(ctx, c.rdb, keys, args...).Slice()
+		return err
+	})
+	return reply, err
 }

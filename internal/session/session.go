@@ -37,12 +37,6 @@ var (
 	ErrLockLost = errors.New("the session's lock was lost")
 )
 
-// What a Redis command may cost. A request waits once for what it can't do without, and once for what it can: 2 s.
-const (
-	patience      = 1500 * time.Millisecond
-	shortPatience = 500 * time.Millisecond
-)
-
 // Options are what a site says about its sessions apart from its settings.
 type Options struct {
 	Secure     bool         // the site is served over https: Secure cookies with the __Host- prefix
@@ -81,40 +75,17 @@ func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {
 
 // Ping reports whether Redis answers.
 func (s *Store) Ping(ctx context.Context) error {
-	return s.within(ctx, patience, "ping", func(ctx context.Context) error { return s.rdb.Ping(ctx).Err() })
+	return s.conn().do(ctx, patience, "ping", func(ctx context.Context) error { return s.rdb.Ping(ctx).Err() })
 }
 
 // Once reports whether it is the first to see id within life. Redis keeps a hash of it.
 func (s *Store) Once(ctx context.Context, id string, life time.Duration) (first bool, err error) {
-	err = s.within(ctx, patience, "remember id", func(ctx context.Context) (err error) {
+	err = s.conn().do(ctx, patience, "remember id", func(ctx context.Context) (err error) {
 		// At least a second: to Redis, 0 and less mean for ever.
 		first, err = s.rdb.SetNX(ctx, "once:"+hash("once", id), 1, max(life, time.Second)).Result()
 		return err
 	})
 	return first, err
-}
-
-// within gives a Redis command its bound and its error. A client that went away is no outage.
-func (s *Store) within(ctx context.Context, limit time.Duration, step string, command func(context.Context) error) error {
-	bounded, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err := command(bounded)
-	switch {
-	case err == nil, errors.Is(err, redis.Nil):
-		return err
-	case errors.Is(ctx.Err(), context.Canceled):
-		return fmt.Errorf("%s: %w", step, context.Cause(ctx))
-	}
-	return fmt.Errorf("%s: %w: %w", step, ErrUnavailable, err)
-}
-
-// run runs a script, which all answer with a list.
-func (s *Store) run(ctx context.Context, limit time.Duration, step string, script *redis.Script, keys []string, args ...any) (reply []any, err error) {
-	err = s.within(ctx, limit, step, func(ctx context.Context) (err error) {
-		reply, err = script.Run(ctx, s.rdb, keys, args...).Slice()
-		return err
-	})
-	return reply, err
 }
 
 // The cookie is <tag>.<secret>. The tag leads to the place in a cluster: it is a hash of the person, or random for a

@@ -35,12 +35,12 @@ func (b *Browser) PutSignIn(ctx context.Context, state string, value []byte, lif
 			Name:  b.store.prefix + signInCookie + randomID()[:8],
 			Value: encoding.EncodeToString(secret),
 		})
-		b.cookie = append(b.cookie, carried[0]) // once in a request
+		b.cookies = append(b.cookies, carried[0]) // once in a request
 	}
 	binding := carried[0]
 	at := signInPlace(binding, state)
-	err := b.store.within(ctx, patience, "remember sign-in", func(ctx context.Context) error {
-		return b.store.rdb.Set(ctx, at.signInKey(), at.seal("signin", value), life).Err()
+	err := b.redis.do(ctx, patience, "remember sign-in", func(ctx context.Context) error {
+		return b.redis.rdb.Set(ctx, at.signInKey(), at.seal("signin", value), life).Err()
 	})
 	if err != nil {
 		return err
@@ -57,8 +57,8 @@ func (b *Browser) TakeSignIn(ctx context.Context, state string) ([]byte, error) 
 	for _, binding := range b.bindings() {
 		at := signInPlace(binding, state)
 		var sealed string
-		err := b.store.within(ctx, patience, "take sign-in", func(ctx context.Context) (err error) {
-			sealed, err = b.store.rdb.GetDel(ctx, at.signInKey()).Result()
+		err := b.redis.do(ctx, patience, "take sign-in", func(ctx context.Context) (err error) {
+			sealed, err = b.redis.rdb.GetDel(ctx, at.signInKey()).Result()
 			return err
 		})
 		if errors.Is(err, redis.Nil) {
@@ -80,7 +80,7 @@ func (b *Browser) TakeSignIn(ctx context.Context, state string) ([]byte, error) 
 // bindings returns the cookies that this browser's sign-ins are bound to.
 func (b *Browser) bindings() []*http.Cookie {
 	var found []*http.Cookie
-	for _, c := range b.cookie {
+	for _, c := range b.cookies {
 		suffix, ok := strings.CutPrefix(c.Name, b.store.prefix+signInCookie)
 		if !ok || len(suffix) != 8 || len(found) == maxBindings {
 			continue

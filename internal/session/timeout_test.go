@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -100,7 +101,7 @@ func TestAbsoluteTimeoutWithoutRedis(t *testing.T) {
 	inBubble(t, Config{time.Hour, time.Hour}, func(t *testing.T, s *site) {
 		j := jar{}
 		j.signIn(t, s.Store, "ada", "")
-		s.redis.SetTTL(find(j["sid"]).key(), 0) // for ever
+		must(t, s.rdb.Persist(t.Context(), find(j["sid"]).key()).Err())
 		time.Sleep(time.Hour)
 		if got := j.who(t, s.Store); got != "" {
 			t.Errorf("signed in as %q", got)
@@ -142,7 +143,6 @@ func TestExtensionFails(t *testing.T) {
 	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
 		j := jar{}
 		j.signIn(t, s.Store, "ada", "")
-		s.redis.HSet(find(j["sid"]).key(), "s", "1")
 		s.redis.Del(find(j["sid"]).person())
 		must(t, s.redis.Set(find(j["sid"]).person(), "no sorted set"))
 		time.Sleep(time.Hour)
@@ -216,6 +216,21 @@ func TestIndexForgets(t *testing.T) {
 		in(began, 170*time.Minute+3*time.Hour+time.Minute)
 		if len(s.redis.Keys()) != 0 {
 			t.Errorf("left in Redis: %v", s.redis.Keys())
+		}
+	})
+}
+
+// However many commands a request sends to a Redis that hangs, they wait two seconds together, and then hardly.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c conn
+		for i, limit := range []time.Duration{patience, patience, patience, shortPatience} {
+			want := []time.Duration{patience, shortPatience, lastPatience, lastPatience}[i]
+			began := time.Now()
+			err := c.do(t.Context(), limit, "wait", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+			if took := time.Since(began); took != want || !errors.Is(err, ErrUnavailable) {
+				t.Errorf("command %d: %v after %v, want %v", i, err, took, want)
+			}
 		}
 	})
 }

@@ -104,7 +104,7 @@ func (b *Browser) begin(ctx context.Context, session *gorilla.Session) error {
 	}
 	cookie, at := mint(randomID())
 	values := b.sealValues(encoded, at)
-	fresh, err := b.store.start(ctx, at, "", []any{"d", values})
+	fresh, err := b.redis.start(ctx, b.store.cfg, at, "", "-", "", "d", values)
 	if err != nil {
 		return err
 	}

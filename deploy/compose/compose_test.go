@@ -1,0 +1,276 @@
+// Package compose runs docker-compose.yml for real and meets it with a browser. It takes a container engine, so it runs
+// only on demand:
+//
+//	COMPOSE_TEST=1 go test ./deploy/compose
+package compose
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// patience is for one step in the browser, on a busy machine.
+const patience = 30 * time.Second
+
+// A person who types `docker compose up` can sign in; all ports are other ones than usual, and everything follows.
+func TestUp(t *testing.T) {
+	s := newStack(t)
+	s.compose("build")
+	start := time.Now()
+	s.compose("up", "--wait", "--wait-timeout", "300")
+	t.Logf("up and healthy in %v", time.Since(start).Round(time.Second))
+	log := s.compose("logs", "--no-log-prefix", "setup")
+	invitation := regexp.MustCompile(`Open +(\S+)\n +Sign in +as (\S+) with the password (\S+),`).FindStringSubmatch(log)
+	if invitation == nil || invitation[1] != s.app {
+		t.Fatalf("the setup does not say that the application is at %s:\n%s", s.app, log)
+	}
+	username, password := invitation[2], invitation[3]
+
+	t.Run("demo person", func(t *testing.T) {
+		b := newBrowser(t)
+		b.open(s.app + "/sign-in?return_to=/protected/userinfo")
+		b.at(s.logto + "/sign-in")
+		b.fill("identifier", username)
+		b.fill("password", password)
+		b.click("button[type=submit]")
+		b.at(s.app + "/protected/userinfo")
+		b.says("Ada Lovelace", "ada@example.com", "66812345678", "punched cards", "merchant", "Acme", "1815-12-10")
+		b.open(s.app + "/protected/tokens")
+		b.says("https://shopping.your-app.com/api", "https://store.your-app.com/api", "urn:logto:organization:", "read:orders", "invite:members")
+		b.click(`article button[name=call]`)
+		b.says(`"scopes": [`)
+		s.wantPrivate(t)
+		b.open(s.app + "/")
+		b.click(`form[action="/sign-out"] button`)
+		b.says("Create account")
+		b.open(s.app + "/sign-in") // or else Logto would sign the same person in without asking
+		b.at(s.logto + "/sign-in")
+	})
+	t.Run("new person, signed out by Logto", func(t *testing.T) {
+		b := newBrowser(t)
+		b.open(s.app + "/sign-up")
+		b.at(s.logto + "/register")
+		b.fill("identifier", "grace")
+		b.click("button[type=submit]")
+		b.fill("newPassword", "nanosecond 11.8 inches")
+		b.fill("confirmPassword", "nanosecond 11.8 inches")
+		b.click("button[type=submit]")
+		b.at(s.app + "/")
+		b.open(s.app + "/protected/userinfo")
+		b.says("grace")
+		b.open(s.logto + "/oidc/session/end")
+		b.at(s.logto + "/oidc/session/end/success")
+		b.open(s.app + "/")
+		b.says("Create account")
+	})
+	t.Run("up again", func(t *testing.T) {
+		before := s.containers()
+		s.compose("up", "--wait")
+		if after := s.containers(); !slices.Equal(before, after) {
+			t.Errorf("containers were %v, are %v", before, after)
+		}
+		log := strings.TrimPrefix(s.compose("logs", "--no-log-prefix", "setup"), log)
+		if strings.Contains(log, "made") || !strings.Contains(log, password) {
+			t.Errorf("the second setup says\n%s", log)
+		}
+	})
+	t.Run("down -v", func(t *testing.T) {
+		s.compose("down", "--volumes")
+		if left := s.docker("volume", "ls", "--quiet", "--filter", "label=com.docker.compose.project="+project); left != "" {
+			t.Errorf("left: %s", left)
+		}
+	})
+}
+
+// With a Logto of one's own, three variables start the application and Redis, and nothing else.
+func TestOwnLogto(t *testing.T) {
+	s := newStack(t, "LOGTO_ENDPOINT=http://logto.invalid", "LOGTO_APP_ID=mine", "LOGTO_APP_SECRET=secret")
+	s.compose("up", "--build", "--wait", "--no-deps", "redis", "app")
+	if running := s.compose("ps", "--services"); strings.TrimSpace(running) != "app\nredis" {
+		t.Errorf("running: %s", running)
+	}
+	response, err := http.Get(s.app + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var state struct{ Redis, Logto string }
+	if err := json.NewDecoder(response.Body).Decode(&state); err != nil || state.Redis != "ok" || state.Logto != "unavailable" {
+		t.Errorf("ready: %+v, %v; want Redis, and no Logto", state, err)
+	}
+}
+
+const project = "logto-gin-starter-test"
+
+// stack is docker-compose.yml under another name, on free ports.
+type stack struct {
+	t          *testing.T
+	app, logto string
+	env        []string
+}
+
+func newStack(t *testing.T, env ...string) *stack {
+	t.Helper()
+	if os.Getenv("COMPOSE_TEST") == "" {
+		t.Skip("left out: needs a container engine and some minutes; COMPOSE_TEST=1 runs it")
+	}
+	appPort, logtoPort := freePort(t), freePort(t)
+	s := &stack{
+		t: t, app: "http://localhost:" + appPort, logto: "http://localhost:" + logtoPort,
+		env: append(os.Environ(), append(env, "APP_PORT="+appPort, "LOGTO_PORT="+logtoPort)...),
+	}
+	s.compose("down", "--volumes") // what an earlier run may have left
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.compose("logs", "--tail", "20"))
+		}
+		s.compose("down", "--volumes")
+	})
+	return s
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String()) // as net.Listen made it
+	return port
+}
+
+func (s *stack) compose(args ...string) string {
+	s.t.Helper()
+	return s.docker(append([]string{"compose", "--project-name", project, "--env-file", "/dev/null"}, args...)...)
+}
+
+func (s *stack) docker(args ...string) string {
+	s.t.Helper()
+	cmd := exec.Command("docker", args...)
+	cmd.Dir, cmd.Env = "../..", s.env
+	var errors strings.Builder
+	cmd.Stderr = &errors
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, errors.String())
+	}
+	return string(out)
+}
+
+func (s *stack) containers() []string {
+	s.t.Helper()
+	return strings.Fields(s.compose("ps", "--quiet", "--no-trunc"))
+}
+
+// wantPrivate wants no more published than the two ports, and nothing to be root with capabilities.
+func (s *stack) wantPrivate(t *testing.T) {
+	t.Helper()
+	const format = `{{.Name}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{range $port, $on := .NetworkSettings.Ports}}{{range $on}}{{.HostIp}}:{{.HostPort}} {{end}}{{end}}`
+	for line := range strings.Lines(s.docker(append([]string{"inspect", "--format", format}, s.containers()...)...)) {
+		fields := strings.Fields(line)
+		if fields[1] != "true" || fields[2] != "[ALL]" {
+			t.Errorf("not confined: %s", line)
+		}
+		for _, address := range fields[3:] {
+			port, ok := strings.CutPrefix(address, "127.0.0.1:")
+			if !ok || (!strings.HasSuffix(s.app, ":"+port) && !strings.HasSuffix(s.logto, ":"+port)) {
+				t.Errorf("published: %s", line)
+			}
+		}
+	}
+}
+
+// browser is one tab of a new Chromium.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func newBrowser(t *testing.T) browser {
+	t.Helper()
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.Flag("no-sandbox", os.Geteuid() == 0)) // it refuses to have one for root
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, stop = chromedp.NewContext(ctx)
+	t.Cleanup(stop)
+	if err := chromedp.Do(ctx); err != nil { // here, for it lives as long as the context of its first use
+		t.Fatal(err)
+	}
+	return browser{t, ctx}
+}
+
+func (b browser) do(what string, action chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, action); err != nil {
+		b.t.Fatalf("%s: %v\n%s", what, err, b.page())
+	}
+}
+
+func (b browser) open(url string) { b.t.Helper(); b.do("open "+url, chromedp.Navigate(url)) }
+
+func (b browser) click(selector string) {
+	b.t.Helper()
+	b.do("click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+}
+
+func (b browser) fill(name, text string) {
+	b.t.Helper()
+	b.do("fill "+name, chromedp.SendKeys(chromedp.CSS(`input[name="`+name+`"]`), text, chromedp.NodeVisible))
+}
+
+// at waits until the browser is at an address, whatever its query.
+func (b browser) at(url string) {
+	b.t.Helper()
+	b.wait("at "+url, fmt.Sprintf("location.origin + location.pathname === %q && document.readyState === 'complete'", url))
+}
+
+// says waits until the page has all of the texts.
+func (b browser) says(texts ...string) {
+	b.t.Helper()
+	for _, text := range texts {
+		b.wait("says "+text, fmt.Sprintf("document.body.innerText.includes(%q)", text))
+	}
+}
+
+// wait asks again and again, for a page in between takes the question with it.
+func (b browser) wait(what, condition string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for {
+		if ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](condition)); err == nil && ok {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			b.t.Fatalf("not %s, but\n%s", what, b.page())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// page is what a failure shows.
+func (b browser) page() string {
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("location.href + '\\n' + document.body.innerText"))
+	if err != nil {
+		return err.Error()
+	}
+	return text
+}

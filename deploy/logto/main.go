@@ -1,0 +1,135 @@
+// Command logto prepares a new Logto for this application through Logto's Management API, so that nobody has to click
+// through its console. docker-compose.yml runs it before the application starts; running it again changes nothing.
+//
+// Start reading at [preparer.prepare]; what it makes is listed in sample.go.
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience bounds the whole run; on a slow machine it takes some seconds.
+const patience = 3 * time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := run(ctx, os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "setup:", explain(err))
+		stop()
+		os.Exit(1)
+	}
+}
+
+// settings is what the environment says.
+type settings struct {
+	endpoint, admin, adminHost string // of Logto, as this container reaches it
+	secretFile                 string // of the Management API
+	baseURL, backchannelURI    string // of the application
+	credentials                folder // where the application finds what it needs
+	username, password         string // of the demo person; an empty password is generated
+}
+
+func read(getenv func(string) string) (settings, error) {
+	var missing []string
+	need := func(name string) string {
+		value := getenv(name)
+		if value == "" {
+			missing = append(missing, name)
+		}
+		return value
+	}
+	s := settings{
+		endpoint:       need("LOGTO_ENDPOINT"),
+		admin:          need("LOGTO_ADMIN_ENDPOINT"),
+		adminHost:      getenv("LOGTO_ADMIN_HOST"),
+		secretFile:     need("LOGTO_MANAGEMENT_SECRET_FILE"),
+		baseURL:        strings.TrimRight(need("BASE_URL"), "/"),
+		backchannelURI: need("BACKCHANNEL_LOGOUT_URI"),
+		credentials:    folder(need("CREDENTIALS_DIR")),
+		username:       cmp.Or(getenv("DEMO_USERNAME"), "ada"),
+		password:       getenv("DEMO_PASSWORD"),
+	}
+	if len(missing) > 0 {
+		return settings{}, fmt.Errorf("set %s, as docker-compose.yml does", strings.Join(missing, ", "))
+	}
+	return s, nil
+}
+
+func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
+	s, err := read(getenv)
+	if err != nil {
+		return err
+	}
+	secret, err := os.ReadFile(s.secretFile)
+	if err != nil {
+		return fmt.Errorf("read the Management API's secret: %w", err)
+	}
+	api := newLogto(s.endpoint, s.admin, s.adminHost, strings.TrimSpace(string(secret)))
+	if err := api.connect(ctx); err != nil {
+		return err
+	}
+	passwords, err := s.passwords()
+	if err != nil {
+		return err
+	}
+	sample := newSample(s.baseURL, s.backchannelURI, s.username, passwords[0])
+	p := &preparer{api: api, out: out}
+	result, err := p.prepare(ctx, sample, s.credentials.load("app_id"))
+	if err != nil {
+		return err
+	}
+	for name, value := range result.files(sample) {
+		if err := s.credentials.save(name, value); err != nil {
+			return err
+		}
+	}
+	return greet(ctx, out, api, s, result.userID, passwords)
+}
+
+const passwordFile = "demo_password"
+
+// passwords are those that the demo person may have: the given one, the one of an earlier run, or else a new one, which
+// is saved before anything is made with it.
+func (s settings) passwords() ([]string, error) {
+	saved := s.credentials.load(passwordFile)
+	known := slices.DeleteFunc([]string{s.password, saved}, func(p string) bool { return p == "" })
+	if len(known) > 0 {
+		return known, nil
+	}
+	text := strings.ToLower(rand.Text())
+	password := strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
+	return []string{password}, s.credentials.save(passwordFile, password)
+}
+
+// greet ends the log with what to do now.
+func greet(ctx context.Context, out io.Writer, api *logto, s settings, userID string, passwords []string) error {
+	known := "a password that was changed or set elsewhere"
+	for _, password := range passwords {
+		ok, err := api.hasPassword(ctx, userID, password)
+		if err != nil {
+			return err
+		}
+		if ok {
+			known = "the password " + password
+			if err := s.credentials.save(passwordFile, password); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	_, err := fmt.Fprintf(out, "\n  Open     %s\n  Sign in  as %s with %s, or create an account\n\n", s.baseURL, s.username, known)
+	return err
+}

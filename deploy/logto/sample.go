@@ -1,0 +1,140 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/static"
+)
+
+// sample is what there will be in Logto. Change it here to begin with something of your own.
+type sample struct {
+	app               app
+	resources         []resource
+	role              role
+	organization      organization
+	organizationRoles []role // the person gets the first
+	person            person
+}
+
+// app is this application, as Logto knows it.
+type app struct {
+	name           string
+	redirectURI    string
+	signOutURI     string
+	backchannelURI string
+}
+
+// resource is an API that tokens are for.
+type resource struct {
+	name, indicator string
+	permissions     []string
+}
+
+// role permits its holder something. permissions are those of the organization, if it is a role in one; grants are
+// those of API resources, by indicator.
+type role struct {
+	name, description string
+	permissions       []string
+	grants            map[string][]string
+}
+
+type organization struct{ name, description string }
+
+// person is a body of POST /api/users.
+type person struct {
+	Username     string         `json:"username"`
+	Password     string         `json:"password"`
+	Name         string         `json:"name"`
+	PrimaryEmail string         `json:"primaryEmail"`
+	PrimaryPhone string         `json:"primaryPhone"`
+	Avatar       string         `json:"avatar"`
+	CustomData   map[string]any `json:"customData"`
+	Profile      map[string]any `json:"profile"`
+}
+
+// newSample is the same as what `go run ./demo` shows.
+func newSample(baseURL, backchannelURI, username, password string) sample {
+	const shopping, store = "https://shopping.your-app.com/api", "https://store.your-app.com/api"
+	return sample{
+		app: app{
+			name:           "Gin starter",
+			redirectURI:    baseURL + "/callback",
+			signOutURI:     baseURL + "/",
+			backchannelURI: backchannelURI,
+		},
+		resources: []resource{
+			{"Shopping API", shopping, []string{"read:products", "write:products", "delete:products"}},
+			{"Store API", store, []string{"read:products", "write:products", "read:orders"}},
+		},
+		role: role{name: "merchant", description: "Sells things", grants: map[string][]string{
+			shopping: {"read:products", "write:products"},
+			store:    {"read:products", "write:products", "read:orders"},
+		}},
+		organization: organization{"Acme", "Everything, delivered by rocket"},
+		organizationRoles: []role{
+			{
+				name: "admin", description: "Runs the organization", permissions: []string{"read:members", "invite:members"},
+				grants: map[string][]string{shopping: {"read:products", "delete:products"}},
+			},
+			{name: "member", description: "Belongs to the organization", permissions: []string{"read:members"}},
+		},
+		person: ada(baseURL, username, password),
+	}
+}
+
+func ada(baseURL, username, password string) person {
+	return person{
+		Username: username, Password: password,
+		Name: "Ada Lovelace", PrimaryEmail: username + "@example.com", PrimaryPhone: "66812345678",
+		Avatar:     baseURL + picturePath(),
+		CustomData: map[string]any{"theme": "dark", "newsletter": false, "favourites": []string{"engine", "punched cards"}},
+		Profile: map[string]any{
+			"givenName": "Ada", "familyName": "Lovelace", "nickname": "Countess", "gender": "female",
+			"birthdate": "1815-12-10", "zoneinfo": "Europe/London", "locale": "en-GB",
+			"website": "https://example.com/ada", "profile": "https://example.com/people/ada",
+			"address": map[string]any{
+				"formatted": "12 St James's Square, London", "streetAddress": "12 St James's Square",
+				"locality": "London", "postalCode": "SW1Y 4JH", "country": "United Kingdom",
+			},
+		},
+	}
+}
+
+// picturePath names a picture that is there without the internet: the application's own icon.
+func picturePath() string {
+	assets, err := static.New()
+	if err != nil {
+		return ""
+	}
+	return assets.URL("favicon.svg")
+}
+
+// scopes are all that the application may ask for.
+func (s sample) scopes() []string {
+	all := []string{
+		auth.ScopeEmail, auth.ScopePhone, auth.ScopeAddress, auth.ScopeCustomData, auth.ScopeIdentities, auth.ScopeRoles,
+		auth.ScopeOrganizations, auth.ScopeOrganizationRoles,
+	}
+	for _, r := range s.resources {
+		all = append(all, r.permissions...)
+	}
+	return append(all, s.organizationPermissions()...)
+}
+
+func (s sample) organizationPermissions() []string {
+	var all []string
+	for _, r := range s.organizationRoles {
+		all = append(all, r.permissions...)
+	}
+	return slices.Compact(slices.Sorted(slices.Values(all)))
+}
+
+func (s sample) indicators() string {
+	var all []string
+	for _, r := range s.resources {
+		all = append(all, r.indicator)
+	}
+	return strings.Join(all, " ")
+}

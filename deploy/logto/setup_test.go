@@ -1,0 +1,397 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// machine is what surrounds the setup: a Logto, the volumes and the environment.
+type machine struct {
+	*fake
+	env  map[string]string
+	stop context.CancelFunc // ends the run, in tests of that
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	f := newFake(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(fakeSecret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &machine{fake: f, env: map[string]string{
+		"LOGTO_ENDPOINT": f.URL, "LOGTO_ADMIN_ENDPOINT": f.URL, "LOGTO_ADMIN_HOST": "admin.local", "LOGTO_MANAGEMENT_SECRET_FILE": secret,
+		"BASE_URL": "http://localhost:3000", "BACKCHANNEL_LOGOUT_URI": "http://app:3000/backchannel-logout", "CREDENTIALS_DIR": t.TempDir(),
+	}}
+}
+
+// run runs the setup as main does, and returns what it prints.
+func (m *machine) run(ctx context.Context) (string, error) {
+	var out strings.Builder
+	m.requests = nil
+	err := run(ctx, func(name string) string { return m.env[name] }, &out)
+	return out.String(), err
+}
+
+func (m *machine) mustRun(t *testing.T) string {
+	t.Helper()
+	out, err := m.run(t.Context())
+	if err != nil {
+		t.Fatal(explain(err))
+	}
+	return out
+}
+
+// writes are the requests that change something.
+func (m *machine) writes() []string {
+	return slices.DeleteFunc(slices.Clone(m.requests), func(r string) bool {
+		return strings.HasPrefix(r, "GET ") || r == "POST /oidc/token" || strings.HasSuffix(r, "/password/verify")
+	})
+}
+
+// state is all that Logto holds, with names instead of IDs.
+func (m *machine) state() map[string]any {
+	names := map[string]string{}
+	for _, table := range m.tables {
+		for _, object := range table {
+			names[fmt.Sprint(object["id"])] = nameOf(object)
+		}
+	}
+	state := map[string]any{"sign-in": m.signIn}
+	for at, table := range m.tables {
+		segments := strings.Split(at, "/")
+		for i, segment := range segments {
+			if name, ok := names[segment]; ok {
+				segments[i] = name
+			}
+		}
+		objects := map[string]any{}
+		for _, object := range table {
+			objects[nameOf(object)] = without(object, "id", "password", "value")
+		}
+		state[strings.Join(segments, "/")] = objects
+	}
+	return state
+}
+
+// nameOf tells apart what the state may hold several of.
+func nameOf(object row) string {
+	return fmt.Sprint(object["name"], " ", object["indicator"], " ", object["username"], " ", object["type"])
+}
+
+func without(object row, keys ...string) row {
+	object = maps.Clone(object)
+	for _, key := range keys {
+		delete(object, key)
+	}
+	return object
+}
+
+func (m *machine) file(name string) string { return folder(m.env["CREDENTIALS_DIR"]).load(name) }
+
+func TestFresh(t *testing.T) {
+	m := newMachine(t)
+	out := m.mustRun(t)
+	app := m.tables["/api/applications"][0]
+	for name, want := range map[string]string{
+		"app_id": app["id"].(string), "app_secret": "value of Default secret",
+		"resources": "https://shopping.your-app.com/api https://store.your-app.com/api",
+	} {
+		if got := m.file(name); got != want {
+			t.Errorf("file %s = %q, want %q", name, got, want)
+		}
+		if info, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("file %s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	for _, scope := range []string{"custom_data", "urn:logto:scope:organizations", "read:orders", "invite:members"} {
+		if !slices.Contains(strings.Fields(m.file("scopes")), scope) {
+			t.Errorf("scopes %q lack %s", m.file("scopes"), scope)
+		}
+	}
+	want := `{"backchannelLogoutSessionRequired":true,"backchannelLogoutUri":"http://app:3000/backchannel-logout","postLogoutRedirectUris":["http://localhost:3000/"],"redirectUris":["http://localhost:3000/callback"]}`
+	if got, _ := json.Marshal(app["oidcClientMetadata"]); string(got) != want {
+		t.Errorf("application: %s", got)
+	}
+	person := m.tables["/api/users"][0]
+	if end := fmt.Sprintf("\n  Open     http://localhost:3000\n  Sign in  as ada with the password %s, or create an account\n\n", person["password"]); !strings.HasSuffix(out, end) {
+		t.Errorf("the log ends with %q, want %q", out[strings.LastIndex(out, "made"):], end)
+	}
+	state := m.state()
+	for relation, want := range map[string]string{
+		"/api/roles/merchant <nil> <nil> User/scopes":                                        "read:orders read:products write:products",
+		"/api/users/Ada Lovelace <nil> ada <nil>/roles":                                      "merchant",
+		"/api/organization-roles/admin <nil> <nil> User/scopes":                              "invite:members read:members",
+		"/api/organization-roles/admin <nil> <nil> User/resource-scopes":                     "delete:products read:products",
+		"/api/organizations/Acme <nil> <nil> <nil>/users":                                    "Ada",
+		"/api/organizations/Acme <nil> <nil> <nil>/users/Ada Lovelace <nil> ada <nil>/roles": "admin",
+		"/api/resources/Store API https://store.your-app.com/api <nil> <nil>/scopes":         "read:orders read:products write:products",
+		"/api/applications/Gin starter <nil> <nil> Traditional/secrets":                      "Default",
+	} {
+		related, _ := state[relation].(map[string]any)
+		var got []string
+		for name := range related {
+			got = append(got, strings.Fields(name)[0])
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %s, want %s", relation, got, want)
+		}
+	}
+}
+
+func TestTwice(t *testing.T) {
+	m := newMachine(t)
+	first := m.mustRun(t)
+	before, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], "app_secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := m.mustRun(t)
+	if after, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], "app_secret")); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the file is another one: %v", err)
+	}
+	if writes := m.writes(); len(writes) > 0 {
+		t.Errorf("the second run does %q", writes)
+	}
+	if !strings.HasSuffix(first, second) || strings.Contains(second, "made") {
+		t.Errorf("the second run prints %q", second)
+	}
+}
+
+// Wherever it is killed, the next run ends where one alone would have.
+func TestKilled(t *testing.T) {
+	whole := newMachine(t)
+	whole.mustRun(t)
+	want, calls := asJSON(whole.state()), len(whole.requests)
+	for _, what := range []fate{lost, unanswered} {
+		for n := 1; n <= calls; n++ {
+			m := newMachine(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			m.interrupt = func(call int) fate {
+				if call < n {
+					return answered
+				}
+				cancel()
+				return what
+			}
+			if _, err := m.run(ctx); err == nil {
+				t.Fatalf("killed at call %d, and no error", n)
+			}
+			m.interrupt = nil
+			out := m.mustRun(t)
+			if got := asJSON(m.state()); got != want {
+				t.Fatalf("killed at call %d (fate %d):\n%s\nwant\n%s", n, what, got, want)
+			}
+			if person := m.tables["/api/users"][0]; !strings.Contains(out, person["password"].(string)) {
+				t.Errorf("killed at call %d (fate %d): the password printed is not the person's", n, what)
+			}
+		}
+	}
+}
+
+func TestChangedByHand(t *testing.T) {
+	first := func(m *machine, table string) row { return m.tables[table][0] }
+	scopes := func(m *machine, table string) string { return table + "/" + first(m, table)["id"].(string) + "/scopes" }
+	tests := map[string]func(*machine){
+		"nothing before": func(m *machine) { clear(m.tables) },
+		"application renamed, with addresses of its own": func(m *machine) {
+			app := first(m, "/api/applications")
+			app["name"] = "My shop"
+			app["oidcClientMetadata"] = row{
+				"redirectUris": []any{"https://shop.example/callback"}, "postLogoutRedirectUris": []any{},
+				"backchannelLogoutUri": "https://shop.example/logout", "backchannelLogoutSessionRequired": false,
+			}
+		},
+		"another application of that name": func(m *machine) {
+			delete(m.tables, "/api/applications")
+			m.add("/api/applications", row{"name": "Gin starter", "type": "MachineToMachine"})
+		},
+		"application secret replaced": func(m *machine) {
+			at := "/api/applications/" + first(m, "/api/applications")["id"].(string) + "/secrets"
+			m.tables[at] = []row{{"name": "mine", "value": "mine", "expiresAt": 1.0}}
+		},
+		"role and resource with more": func(m *machine) {
+			first(m, "/api/resources")["accessTokenTtl"] = 60.0
+			first(m, "/api/roles")["description"] = "changed"
+			more := m.add(scopes(m, "/api/resources"), row{"name": "more"})
+			at := scopes(m, "/api/roles")
+			m.tables[at] = append(m.tables[at], more)
+		},
+		"role with less": func(m *machine) { delete(m.tables, scopes(m, "/api/roles")) },
+		"person changed": func(m *machine) {
+			ada := first(m, "/api/users")
+			ada["name"], ada["password"], ada["avatar"], ada["customData"] = "Augusta", "changed", "https://elsewhere.example/me.png", row{}
+		},
+		"sign-in by e-mail, with a policy": func(m *machine) {
+			m.signIn["passwordPolicy"] = row{"length": row{"min": 12.0}}
+			m.signIn["signIn"] = row{"methods": []any{row{"identifier": "email", "password": true, "verificationCode": true, "isPasswordPrimary": true}}}
+			m.signIn["signUp"] = row{"identifiers": []any{"email"}, "password": true, "verify": true}
+		},
+		"more than a page of others": func(m *machine) {
+			for i := range 250 {
+				m.add("/api/users", row{"username": fmt.Sprint("user", i)})
+				m.add("/api/resources", row{"indicator": fmt.Sprint("https://", i)})
+			}
+		},
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.mustRun(t)
+			change(m)
+			known := m.find("/api/applications/" + m.file("app_id"))
+			var before, after any
+			_ = json.Unmarshal([]byte(asJSON(m.state())), &before) // what was just marshalled
+			m.mustRun(t)
+			_ = json.Unmarshal([]byte(asJSON(m.state())), &after)
+			for _, problem := range missing("", before, after) {
+				t.Error(problem)
+			}
+			if m.mustRun(t); len(m.writes()) > 0 {
+				t.Errorf("the run after that does %q", m.writes())
+			}
+			app := m.find("/api/applications/" + m.file("app_id"))
+			if known != nil && known["id"] != app["id"] {
+				t.Errorf("the application is %v now, was %v", app, known)
+			}
+			if !slices.ContainsFunc(m.tables["/api/applications/"+m.file("app_id")+"/secrets"], func(secret row) bool {
+				return secret["value"] == m.file("app_secret") && secret["expiresAt"] == nil
+			}) {
+				t.Errorf("the secret handed over is %q", m.file("app_secret"))
+			}
+			uris := asJSON(app["oidcClientMetadata"])
+			if app["type"] != "Traditional" || !strings.Contains(uris, "http://localhost:3000/callback") || !strings.Contains(uris, `"http://localhost:3000/"`) {
+				t.Errorf("the application can't sign anybody in: %v", app)
+			}
+		})
+	}
+}
+
+// missing compares deeply: what there was must still be there. Only lists and objects may have grown.
+func missing(at string, before, after any) (problems []string) {
+	switch before := before.(type) {
+	case map[string]any:
+		after, _ := after.(map[string]any)
+		for key, value := range before {
+			now, ok := after[key]
+			if !ok {
+				return []string{fmt.Sprintf("%s/%s is gone", at, key)}
+			}
+			problems = append(problems, missing(at+"/"+key, value, now)...)
+		}
+	case []any:
+		after, _ := after.([]any)
+		for i, value := range before {
+			if !slices.ContainsFunc(after, func(now any) bool { return asJSON(now) == asJSON(value) }) {
+				problems = append(problems, fmt.Sprintf("%s/%d is gone", at, i))
+			}
+		}
+	default:
+		if before != after {
+			problems = append(problems, fmt.Sprintf("%s was %v, is %v", at, before, after))
+		}
+	}
+	return problems
+}
+
+// Another port: everything that depends on it follows, and what was registered before stays.
+func TestBaseURLChanged(t *testing.T) {
+	m := newMachine(t)
+	m.mustRun(t)
+	m.env["BASE_URL"] = "http://localhost:3100/"
+	m.mustRun(t)
+	uris := asJSON(m.tables["/api/applications"][0]["oidcClientMetadata"])
+	for _, uri := range []string{"http://localhost:3000/callback", "http://localhost:3100/callback", "http://localhost:3100/"} {
+		if !strings.Contains(uris, `"`+uri+`"`) {
+			t.Errorf("%s lacks %s", uris, uri)
+		}
+	}
+	if avatar := m.tables["/api/users"][0]["avatar"].(string); !strings.HasPrefix(avatar, "http://localhost:3100/static/") {
+		t.Errorf("picture at %s", avatar)
+	}
+}
+
+func TestPassword(t *testing.T) {
+	m := newMachine(t)
+	m.env["DEMO_USERNAME"], m.env["DEMO_PASSWORD"] = "grace", "given"
+	if out := m.mustRun(t); !strings.Contains(out, "as grace with the password given,") {
+		t.Errorf("given: %s", out)
+	}
+	m.env["DEMO_PASSWORD"] = ""
+	if out := m.mustRun(t); !strings.Contains(out, "the password given,") {
+		t.Errorf("given the last time: %s", out)
+	}
+	m.tables["/api/users"][0]["password"] = "changed"
+	if out := m.mustRun(t); !strings.Contains(out, "a password that was changed") {
+		t.Errorf("changed: %s", out)
+	}
+}
+
+// Bad luck takes one line, and that says what to do.
+func TestBadLuck(t *testing.T) {
+	tests := []struct {
+		name   string
+		happen func(*machine)
+		say    string
+	}{
+		{"Logto is not there", func(m *machine) { m.Close() }, "docker compose logs logto"},
+		{"Logto fails", func(m *machine) { m.interrupt = from(9, failed) }, "/scopes with 500 internal_server_error no: `docker compose logs logto`"},
+		{"Logto stops", func(m *machine) { m.interrupt = from(9, lost) }, "docker compose logs logto"},
+		{"stopped", func(m *machine) { m.interrupt = func(int) fate { m.stop(); return lost } }, "goes on where it stopped"},
+		{"no secret", func(m *machine) { m.env["LOGTO_MANAGEMENT_SECRET_FILE"] += "x" }, "docker compose down -v"},
+		{"another database's secret", func(m *machine) { m.replaceSecret("other") }, "docker compose down -v"},
+		{"no secret in the database", func(m *machine) { m.replaceSecret("") }, "docker compose down -v"},
+		{"not the admin tenant", func(m *machine) { m.env["LOGTO_ADMIN_HOST"] = "" }, "oidc.invalid_client"},
+		{"no volume", func(m *machine) { m.env["CREDENTIALS_DIR"] += "/x" }, "save demo_password"},
+		{"a name in use", func(m *machine) { m.add("/api/roles", row{"name": "merchant", "type": "MachineToMachine"}) }, "POST /api/roles with 422 in_use no: something made by hand is in the way"},
+		{"settings missing", func(m *machine) { m.env["BASE_URL"], m.env["CREDENTIALS_DIR"] = "", "" }, "set BASE_URL, CREDENTIALS_DIR"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMachine(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			ctx, m.stop = context.WithCancel(ctx)
+			defer m.stop()
+			tt.happen(m)
+			_, err := m.run(ctx)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if text := explain(err).Error(); !strings.Contains(text, tt.say) || strings.Contains(text, "\n") || strings.Contains(text, fakeSecret) {
+				t.Errorf("says %q, want %q", text, tt.say)
+			}
+		})
+	}
+}
+
+func from(n int, what fate) func(int) fate {
+	return func(call int) fate {
+		if call < n {
+			return answered
+		}
+		return what
+	}
+}
+
+func (m *machine) replaceSecret(secret string) {
+	_ = os.WriteFile(m.env["LOGTO_MANAGEMENT_SECRET_FILE"], []byte(secret), fs.FileMode(0o600)) // as newMachine did
+}
+
+func asJSON(value any) string {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}

@@ -1,0 +1,115 @@
+//go:build unix
+
+// Package e2e tests the whole application from outside: with a real browser, on real Redis processes, and as several
+// instances. It needs Unix, for it stops and freezes processes by signals.
+//
+// Start reading at site_test.go: what a test starts. person_test.go is somebody who uses it over HTTP, chromium_test.go
+// somebody with a browser. The tests are in the other files.
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience is for what should take a moment: it only ends a test that hangs.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	binaries.dir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir) // what is left is in the system's temporary directory
+	os.Exit(code)
+}
+
+// need returns where a program is. Without it the test is left out, except in CI.
+func need(t *testing.T, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("needs %s", names[0])
+	}
+	t.Skipf("left out: needs %s", names[0])
+	return ""
+}
+
+// heavy leaves a test out of a short run.
+func heavy(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out: -short")
+	}
+}
+
+// binaries are the programs of this module, built once for all tests as the Dockerfile does.
+var binaries struct {
+	dir   string
+	mu    sync.Mutex
+	built map[string]string
+}
+
+// build returns the path of a program, by its package in this module: "." or "demo".
+func build(t *testing.T, pkg string) string {
+	t.Helper()
+	binaries.mu.Lock()
+	defer binaries.mu.Unlock()
+	if path := binaries.built[pkg]; path != "" {
+		return path
+	}
+	path := filepath.Join(binaries.dir, "program"+strconv.Itoa(len(binaries.built)))
+	command := exec.Command("go", "build", "-tags", "nomsgpack", "-o", path, "./"+pkg)
+	command.Dir = filepath.Join("..", "..")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("go build ./%s: %v\n%s", pkg, err, output)
+	}
+	if binaries.built == nil {
+		binaries.built = map[string]string{}
+	}
+	binaries.built[pkg] = path
+	return path
+}
+
+// freeAddress returns an address of this machine's at which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// eventually waits until something holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+	}
+}
+
+// must ends the test at an error.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+)
+
+func TestMain(m *testing.M) {
+	logging.Disable() // go-redis tells of every connection that our outages cost
+	os.Exit(m.Run())
+}
+
+func TestValidate(t *testing.T) {
+	for _, tt := range []struct {
+		cfg  interface{ Validate() error }
+		want []string // fields at fault
+	}{
+		{DefaultConfig(), nil},
+		{DefaultRedisConfig(), nil},
+		{Config{time.Second, time.Second}, nil},
+		{Config{}, []string{"IdleTimeout"}},
+		{Config{-time.Hour, -2 * time.Hour}, []string{"IdleTimeout", "AbsoluteTimeout"}},
+		{Config{2 * time.Hour, time.Hour}, []string{"AbsoluteTimeout"}},
+		{RedisConfig{}, []string{"URL"}},
+		{RedisConfig{"redis://user:s#cret@localhost"}, []string{"URL"}},
+	} {
+		var got []string
+		err := tt.cfg.Validate()
+		for err := range faults(err) {
+			got = append(got, err.Setting())
+		}
+		if !slices.Equal(got, tt.want) || err != nil && strings.Contains(err.Error(), "cret") {
+			t.Errorf("%v: %v, want faults of %v", tt.cfg, err, tt.want)
+		}
+	}
+}
+
+// faults goes through joined errors as the configuration does.
+func faults(err error) func(yield func(*Fault) bool) {
+	return func(yield func(*Fault) bool) {
+		var fault *Fault
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, err := range joined.Unwrap() {
+				if errors.As(err, &fault) && !yield(fault) {
+					return
+				}
+			}
+		} else if errors.As(err, &fault) {
+			yield(fault)
+		}
+	}
+}
+
+func TestRedisURLIsNotPrinted(t *testing.T) {
+	cfg := RedisConfig{"redis://user:secret@localhost"}
+	for _, text := range []string{
+		fmt.Sprint(cfg), fmt.Sprintf("%v %+v %#v %s %q", cfg, cfg, cfg, cfg, cfg), fmt.Sprintf("%+v", struct{ Redis RedisConfig }{cfg}), cfg.LogValue().String(),
+	} {
+		if strings.Contains(text, "secret") {
+			t.Errorf("printed: %s", text)
+		}
+	}
+}
