@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +36,7 @@ func main() {
 }
 
 func run(ctx context.Context, app, provider string, out io.Writer) error {
+	app, provider = withHost(app), withHost(provider)
 	appURL, endpoint := "http://"+app, "http://"+provider
 	options := authtest.Demo(endpoint, appURL)
 	logto, err := authtest.Start(provider, endpoint, options)
@@ -91,6 +93,14 @@ func client(endpoint string, options authtest.Options) auth.Config {
 		}
 	}
 	return cfg
+}
+
+// withHost takes ":8080" for this machine, for the address is a part of URLs too.
+func withHost(address string) string {
+	if strings.HasPrefix(address, ":") {
+		return "localhost" + address
+	}
+	return address
 }
 
 // passTime makes keys expire: miniredis' clock stands still otherwise.

@@ -74,12 +74,13 @@ func TestWrongMethod(t *testing.T) {
 	s := newSite(t)
 	out, in := s.browser(t), s.signedIn(t, "ada")
 	for path, allowed := range map[string][]string{
-		"/": {"GET"}, "/sign-in": {"GET"}, "/sign-up": {"GET"}, "/callback": {"GET"}, "/sign-out": {"GET", "POST"},
-		"/protected/userinfo": {"GET"}, "/protected/tokens": {"GET", "POST"}, "/protected/sessions": {"GET", "POST"},
-		"/backchannel-logout": {"POST"}, "/healthz": {"GET"}, "/readyz": {"GET"}, "/static/app.css": {"GET"},
-		"/api/resource": {"GET"}, "/api/organizations/" + acme: {"GET"},
+		"/": {"GET", "HEAD"}, "/sign-in": {"GET"}, "/sign-up": {"GET"}, "/callback": {"GET"}, "/sign-out": {"GET", "HEAD", "POST"},
+		"/protected/userinfo": {"GET", "HEAD"}, "/protected/tokens": {"GET", "HEAD", "POST"},
+		"/protected/sessions": {"GET", "HEAD", "POST"}, "/backchannel-logout": {"POST"}, "/healthz": {"GET", "HEAD"},
+		"/readyz": {"GET", "HEAD"}, "/static/app.css": {"GET", "HEAD"}, "/api/resource": {"GET", "HEAD"},
+		"/api/organizations/" + acme: {"GET", "HEAD"},
 	} {
-		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "ODD"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "ODD"} {
 			if slices.Contains(allowed, method) {
 				continue
 			}
@@ -88,10 +89,22 @@ func TestWrongMethod(t *testing.T) {
 				if a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != strings.Join(allowed, ", ") {
 					t.Errorf("%s %s = %d, Allow %q", method, path, a.status, a.header.Get("Allow"))
 				}
-				if method != "OPTIONS" && !strings.Contains(a.body, "That doesn’t work here") {
+				if method != "OPTIONS" && method != "HEAD" && !strings.Contains(a.body, "That doesn’t work here") {
 					t.Errorf("%s %s is no page: %s", method, path, a.body)
 				}
 			}
+		}
+	}
+}
+
+// TestHead: what a monitor sees is what GET answers, without the body.
+func TestHead(t *testing.T) {
+	s := newSite(t)
+	b := s.signedIn(t, "ada")
+	for _, path := range []string{"/", "/healthz", "/readyz", "/protected/userinfo", "/protected/sessions"} {
+		get, head := b.do("GET", path, ""), b.do("HEAD", path, "")
+		if head.status != get.status || head.body != "" {
+			t.Errorf("HEAD %s = %d %q, GET %d", path, head.status, head.body, get.status)
 		}
 	}
 }

@@ -52,35 +52,38 @@ func New(app App) http.Handler {
 	r.NoRoute(app.tryLoadSession, app.handle(notFound))
 	r.NoMethod(app.tryLoadSession, app.handle(methodNotAllowed))
 
+	// HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they have none.
+	read := []string{http.MethodGet, http.MethodHead}
+
 	// For machines: no session.
-	r.GET("/healthz", healthz)
-	r.GET("/readyz", app.readyz)
-	r.GET("/static/*name", gin.WrapH(app.Static))
+	r.Match(read, "/healthz", healthz)
+	r.Match(read, "/readyz", app.readyz)
+	r.Match(read, "/static/*name", gin.WrapH(app.Static))
 	r.POST("/backchannel-logout", app.backchannelLogout)
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).
 	site := r.Group("/", app.loadSession(), sessions.Sessions("sid", app.Sessions))
-	site.GET("/", app.handle(app.home))
+	site.Match(read, "/", app.handle(app.home))
 	site.GET("/sign-in", app.handle(app.signIn))
 	site.GET("/sign-up", app.handle(app.signUp))
 	site.GET("/callback", app.handle(app.callback))
-	site.GET("/sign-out", app.handle(app.askSignOut))
+	site.Match(read, "/sign-out", app.handle(app.askSignOut))
 	site.POST("/sign-out", app.handle(app.signOut))
 
 	// For people who are signed in. A page of your own goes here: protected.GET("/protected/mine", app.handle(app.mine)).
 	protected := site.Group("/", app.Authenticated())
-	protected.GET("/protected/sessions", app.handle(app.sessions))
+	protected.Match(read, "/protected/sessions", app.handle(app.sessions))
 	protected.POST("/protected/sessions", app.handle(app.endSessions))
 
 	// The same, for pages that need a token: it is read together with the rest of the session.
 	withTokens := r.Group("/", app.loadSession(session.WithTokens), sessions.Sessions("sid", app.Sessions))
-	withTokens.GET("/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
-	withTokens.GET("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
+	withTokens.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
+	withTokens.Match(read, "/protected/tokens", app.Authenticated(), app.handle(app.tokens))
 	withTokens.POST("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
 
 	// For programs with an access token.
-	r.GET("/api/resource", app.RequireToken(app.resourceAudience), app.handle(app.sampleAPI))
-	r.GET("/api/organizations/:id", app.RequireToken(organizationAudience), app.handle(app.sampleAPI))
+	r.Match(read, "/api/resource", app.RequireToken(app.resourceAudience), app.handle(app.sampleAPI))
+	r.Match(read, "/api/organizations/:id", app.RequireToken(organizationAudience), app.handle(app.sampleAPI))
 	return r
 }

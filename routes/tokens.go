@@ -121,7 +121,7 @@ func (app App) fill(c *gin.Context, row *tokenRow, asked bool, form url.Values, 
 	}
 	row.claims, row.Claims = &claims, indent(data)
 	row.Scopes = slices.Sorted(slices.Values(claims.Scopes()))
-	row.ExpiresIn = app.Messages.Span(c.GetString(languageKey), time.Until(token.Expiry))
+	row.ExpiresIn = app.Messages.Span(c.GetString(languageKey), time.Until(token.Expiry).Round(time.Minute))
 	if asked && form.Has("call") {
 		row.API = app.callAPI(ctx, row.APIPath, token)
 	}

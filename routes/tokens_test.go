@@ -80,7 +80,7 @@ func TestTokensPage(t *testing.T) {
 	given := issued(s.logto)
 	b := s.signedIn(t, "ada")
 	all := []reply{b.get("/protected/tokens")}
-	for _, text := range []string{shopping, store, "<h3>Acme</h3>", acme, "59 minutes", `<code class="badge">write:products</code>`, "&#34;aud&#34;: &#34;" + store} {
+	for _, text := range []string{shopping, store, "<h3>Acme</h3>", acme, "1 hour", `<code class="badge">write:products</code>`, "&#34;aud&#34;: &#34;" + store} {
 		if !strings.Contains(all[0].body, text) {
 			t.Errorf("the page lacks %q: %s", text, all[0].body)
 		}

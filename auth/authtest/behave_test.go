@@ -133,9 +133,11 @@ func TestTokenMisbehaviour(t *testing.T) {
 						delete(want, name)
 					}
 				}
-				if part.differs["iat"] == nil { // a second may pass between the two
-					maps.DeleteFunc(want, func(name string, _ any) bool { return name == "iat" || name == "exp" })
-					maps.DeleteFunc(part.got, func(name string, _ any) bool { return name == "iat" || name == "exp" })
+				for _, name := range []string{"iat", "exp"} { // a second may pass between the two
+					if part.differs[name] == nil {
+						delete(want, name)
+						delete(part.got, name)
+					}
 				}
 				got, _ := json.Marshal(part.got)
 				wanted, _ := json.Marshal(want)

@@ -129,9 +129,9 @@ func TestSignUpPage(t *testing.T) {
 func TestLanguages(t *testing.T) {
 	for _, test := range []struct{ locales, accept, lang, text string }{
 		{"", "", "en", "Create account"},
-		{"", "th-TH,th;q=0.9,en;q=0.8", "th", "สร้างบัญชี"},
-		{"", "de, th;q=0.5", "th", "สร้างบัญชี"},
-		{"th", "en", "th", "สร้างบัญชี"},
+		{"", "th-TH,th;q=0.9,en;q=0.8", "th", "สมัครสมาชิก"},
+		{"", "de, th;q=0.5", "th", "สมัครสมาชิก"},
+		{"th", "en", "th", "สมัครสมาชิก"},
 		{"en-US th", "th", "en", "Create account"},
 		{"de", "", "en", "Create account"},
 	} {

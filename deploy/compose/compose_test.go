@@ -38,43 +38,9 @@ func TestUp(t *testing.T) {
 	}
 	username, password := invitation[2], invitation[3]
 
-	t.Run("demo person", func(t *testing.T) {
-		b := newBrowser(t)
-		b.open(s.app + "/sign-in?return_to=/protected/userinfo")
-		b.at(s.logto + "/sign-in")
-		b.fill("identifier", username)
-		b.fill("password", password)
-		b.click("button[type=submit]")
-		b.at(s.app + "/protected/userinfo")
-		b.says("Ada Lovelace", "ada@example.com", "66812345678", "punched cards", "merchant", "Acme", "1815-12-10")
-		b.open(s.app + "/protected/tokens")
-		b.says("https://shopping.your-app.com/api", "https://store.your-app.com/api", "urn:logto:organization:", "read:orders", "invite:members")
-		b.click(`article button[name=call]`)
-		b.says(`"scopes": [`)
-		s.wantPrivate(t)
-		b.open(s.app + "/")
-		b.click(`form[action="/sign-out"] button`)
-		b.says("Create account")
-		b.open(s.app + "/sign-in") // or else Logto would sign the same person in without asking
-		b.at(s.logto + "/sign-in")
-	})
-	t.Run("new person, signed out by Logto", func(t *testing.T) {
-		b := newBrowser(t)
-		b.open(s.app + "/sign-up")
-		b.at(s.logto + "/register")
-		b.fill("identifier", "grace")
-		b.click("button[type=submit]")
-		b.fill("newPassword", "nanosecond 11.8 inches")
-		b.fill("confirmPassword", "nanosecond 11.8 inches")
-		b.click("button[type=submit]")
-		b.at(s.app + "/")
-		b.open(s.app + "/protected/userinfo")
-		b.says("grace")
-		b.open(s.logto + "/oidc/session/end")
-		b.at(s.logto + "/oidc/session/end/success")
-		b.open(s.app + "/")
-		b.says("Create account")
-	})
+	t.Run("demo person", func(t *testing.T) { s.signInAndOut(t, username, password) })
+	t.Run("confined", s.wantConfined)
+	t.Run("new person", s.register)
 	t.Run("up again", func(t *testing.T) {
 		before := s.containers()
 		s.compose("up", "--wait")
@@ -86,12 +52,55 @@ func TestUp(t *testing.T) {
 			t.Errorf("the second setup says\n%s", log)
 		}
 	})
-	t.Run("down -v", func(t *testing.T) {
+	t.Run("down", func(t *testing.T) {
 		s.compose("down", "--volumes")
 		if left := s.docker("volume", "ls", "--quiet", "--filter", "label=com.docker.compose.project="+project); left != "" {
 			t.Errorf("left: %s", left)
 		}
 	})
+}
+
+// signInAndOut does what the demo person can do.
+func (s *stack) signInAndOut(t *testing.T, username, password string) {
+	b := newBrowser(t)
+	b.open(s.app + "/sign-in?return_to=/protected/userinfo")
+	b.at(s.logto + "/sign-in")
+	b.fill("identifier", username)
+	b.fill("password", password)
+	b.click("button[type=submit]")
+	b.at(s.app + "/protected/userinfo")
+	b.says("Ada Lovelace", "ada@example.com", "66812345678", "punched cards", "merchant", "Acme", "1815-12-10")
+	b.open(s.app + "/protected/tokens")
+	b.says("https://shopping.your-app.com/api", "https://store.your-app.com/api", "urn:logto:organization:", "read:orders", "invite:members")
+	b.click(`article button[name=call]`)
+	b.says(`"scopes": [`)
+	b.open(s.app + "/")
+	b.click(`form[action="/sign-out"] button`)
+	b.says("Create account")
+	b.open(s.app + "/sign-in") // a session left at Logto would sign the same person in without asking
+	b.at(s.logto + "/sign-in")
+}
+
+// register makes a new person, whom Logto then signs out by itself, of the application too.
+func (s *stack) register(t *testing.T) {
+	b := newBrowser(t)
+	b.open(s.app + "/sign-up")
+	b.at(s.logto + "/register")
+	b.fill("identifier", "grace")
+	b.click("button[type=submit]")
+	b.fill("newPassword", "nanosecond 11.8 inches")
+	b.fill("confirmPassword", "nanosecond 11.8 inches")
+	b.click("button[type=submit]")
+	b.at(s.app + "/")
+	b.open(s.app + "/protected/userinfo")
+	b.says("grace")
+	b.open(s.logto + "/oidc/session/end")
+	b.at(s.logto + "/oidc/session/end/success")
+	b.open(s.app + "/")
+	b.says("Create account")
+	if log := s.compose("logs", "app"); !strings.Contains(log, `"route":"/backchannel-logout","status":200`) {
+		t.Errorf("no back-channel logout in\n%s", log)
+	}
 }
 
 // With a Logto of one's own, three variables start the application and Redis, and nothing else.
@@ -175,18 +184,18 @@ func (s *stack) containers() []string {
 	return strings.Fields(s.compose("ps", "--quiet", "--no-trunc"))
 }
 
-// wantPrivate wants no more published than the two ports, and nothing to be root with capabilities.
-func (s *stack) wantPrivate(t *testing.T) {
-	t.Helper()
-	const format = `{{.Name}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{range $port, $on := .NetworkSettings.Ports}}{{range $on}}{{.HostIp}}:{{.HostPort}} {{end}}{{end}}`
+// wantConfined wants containers without privileges, and no more published than the two ports.
+func (s *stack) wantConfined(t *testing.T) {
+	const format = `{{.Name}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}` +
+		`{{range .NetworkSettings.Ports}}{{range .}} {{.HostIp}}:{{.HostPort}}{{end}}{{end}}`
 	for line := range strings.Lines(s.docker(append([]string{"inspect", "--format", format}, s.containers()...)...)) {
 		fields := strings.Fields(line)
-		if fields[1] != "true" || fields[2] != "[ALL]" {
+		if !slices.Equal(fields[1:4], []string{"true", "[ALL]", "[no-new-privileges:true]"}) {
 			t.Errorf("not confined: %s", line)
 		}
-		for _, address := range fields[3:] {
-			port, ok := strings.CutPrefix(address, "127.0.0.1:")
-			if !ok || (!strings.HasSuffix(s.app, ":"+port) && !strings.HasSuffix(s.logto, ":"+port)) {
+		for _, address := range fields[4:] {
+			port, local := strings.CutPrefix(address, "127.0.0.1:")
+			if !local || !strings.HasSuffix(s.app, ":"+port) && !strings.HasSuffix(s.logto, ":"+port) {
 				t.Errorf("published: %s", line)
 			}
 		}
@@ -201,7 +210,9 @@ type browser struct {
 
 func newBrowser(t *testing.T) browser {
 	t.Helper()
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.Flag("no-sandbox", os.Geteuid() == 0)) // it refuses to have one for root
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+		chromedp.Flag("no-sandbox", os.Geteuid() == 0), // it refuses to have one for root
+	)
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)

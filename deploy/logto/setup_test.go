@@ -200,9 +200,44 @@ func TestKilled(t *testing.T) {
 }
 
 func TestChangedByHand(t *testing.T) {
+	for name, change := range byHand() {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.mustRun(t)
+			change(m)
+			known := m.find("/api/applications/" + m.file("app_id"))
+			var before, after any
+			_ = json.Unmarshal([]byte(asJSON(m.state())), &before) // what was just marshalled
+			m.mustRun(t)
+			_ = json.Unmarshal([]byte(asJSON(m.state())), &after)
+			for _, problem := range missing("", before, after) {
+				t.Error(problem)
+			}
+			if m.mustRun(t); len(m.writes()) > 0 {
+				t.Errorf("the run after that does %q", m.writes())
+			}
+			app := m.find("/api/applications/" + m.file("app_id"))
+			if known != nil && known["id"] != app["id"] {
+				t.Errorf("the application is %v now, was %v", app, known)
+			}
+			if !slices.ContainsFunc(m.tables["/api/applications/"+m.file("app_id")+"/secrets"], func(secret row) bool {
+				return secret["value"] == m.file("app_secret") && secret["expiresAt"] == nil
+			}) {
+				t.Errorf("the secret handed over is %q", m.file("app_secret"))
+			}
+			uris := asJSON(app["oidcClientMetadata"])
+			if app["type"] != "Traditional" || !strings.Contains(uris, "http://localhost:3000/callback") || !strings.Contains(uris, `"http://localhost:3000/"`) {
+				t.Errorf("the application can't sign anybody in: %v", app)
+			}
+		})
+	}
+}
+
+// byHand are changes that somebody may have made since the first run.
+func byHand() map[string]func(*machine) {
 	first := func(m *machine, table string) row { return m.tables[table][0] }
 	scopes := func(m *machine, table string) string { return table + "/" + first(m, table)["id"].(string) + "/scopes" }
-	tests := map[string]func(*machine){
+	return map[string]func(*machine){
 		"nothing before": func(m *machine) { clear(m.tables) },
 		"application renamed, with addresses of its own": func(m *machine) {
 			app := first(m, "/api/applications")
@@ -243,37 +278,6 @@ func TestChangedByHand(t *testing.T) {
 				m.add("/api/resources", row{"indicator": fmt.Sprint("https://", i)})
 			}
 		},
-	}
-	for name, change := range tests {
-		t.Run(name, func(t *testing.T) {
-			m := newMachine(t)
-			m.mustRun(t)
-			change(m)
-			known := m.find("/api/applications/" + m.file("app_id"))
-			var before, after any
-			_ = json.Unmarshal([]byte(asJSON(m.state())), &before) // what was just marshalled
-			m.mustRun(t)
-			_ = json.Unmarshal([]byte(asJSON(m.state())), &after)
-			for _, problem := range missing("", before, after) {
-				t.Error(problem)
-			}
-			if m.mustRun(t); len(m.writes()) > 0 {
-				t.Errorf("the run after that does %q", m.writes())
-			}
-			app := m.find("/api/applications/" + m.file("app_id"))
-			if known != nil && known["id"] != app["id"] {
-				t.Errorf("the application is %v now, was %v", app, known)
-			}
-			if !slices.ContainsFunc(m.tables["/api/applications/"+m.file("app_id")+"/secrets"], func(secret row) bool {
-				return secret["value"] == m.file("app_secret") && secret["expiresAt"] == nil
-			}) {
-				t.Errorf("the secret handed over is %q", m.file("app_secret"))
-			}
-			uris := asJSON(app["oidcClientMetadata"])
-			if app["type"] != "Traditional" || !strings.Contains(uris, "http://localhost:3000/callback") || !strings.Contains(uris, `"http://localhost:3000/"`) {
-				t.Errorf("the application can't sign anybody in: %v", app)
-			}
-		})
 	}
 }
 
