@@ -3,20 +3,21 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-# Libraries are not inlined, for 3 MB less: go-redis alone has 13,000 functions, and what a page costs is elsewhere.
-RUN CGO_ENABLED=0 go build -trimpath -tags nomsgpack -ldflags="-s -w" -gcflags="github.com/...=-l" -o /out/ . ./deploy/logto
+# html/template makes the linker keep all 13,000 functions of go-redis. Not inlined, they take 2 MB less, and no page waits for it.
+RUN CGO_ENABLED=0 go build -trimpath -tags nomsgpack -ldflags="-s -w" -gcflags="github.com/redis/...=-l" -o /out/app .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/setup ./deploy/logto
 # A new volume takes over the owner of the folder that it is mounted on.
 RUN install -d -m 700 /out/volumes/credentials /out/volumes/management
 
 # Prepares a new Logto for docker-compose.yml.
 FROM gcr.io/distroless/static-debian12:nonroot AS setup
 COPY --from=build --chown=65532:65532 /out/volumes /volumes
-COPY --from=build /out/logto /setup
+COPY --from=build /out/setup /setup
 ENTRYPOINT ["/setup"]
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build --chown=65532:65532 /out/volumes /volumes
-COPY --from=build /out/logto-gin-starter /app
+COPY --from=build /out/app /app
 COPY config.yaml /
 EXPOSE 3000
 HEALTHCHECK --interval=5s --timeout=5s CMD ["/app", "-healthcheck"]

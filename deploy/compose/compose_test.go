@@ -70,6 +70,7 @@ func (s *stack) signInAndOut(t *testing.T, username, password string) {
 	b.click("button[type=submit]")
 	b.at(s.app + "/protected/userinfo")
 	b.says("Ada Lovelace", "ada@example.com", "66812345678", "punched cards", "merchant", "Acme", "1815-12-10")
+	b.wait("showing the picture", "document.querySelector('img.avatar').naturalWidth > 0")
 	b.open(s.app + "/protected/tokens")
 	b.says("https://shopping.your-app.com/api", "https://store.your-app.com/api", "urn:logto:organization:", "read:orders", "invite:members")
 	b.click(`article button[name=call]`)
