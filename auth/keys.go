@@ -58,7 +58,7 @@ func (s *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 	for _, alg := range p.SigningAlgs {
 		algorithms = append(algorithms, jose.SignatureAlgorithm(alg))
 	}
-	jws, err := jose.ParseSigned(jwt, algorithms)
+	jws, err := jose.ParseSignedCompact(jwt, algorithms)
 	if err != nil {
 		return nil, fmt.Errorf("parse token: %w", err)
 	}
