@@ -12,10 +12,10 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// CallbackResult is a sign-in that succeeded.
+// CallbackResult is what became of a sign-in.
 type CallbackResult struct {
 	Claims   IDTokenClaims
-	ReturnTo string // as given to SignIn
+	ReturnTo string // as given to SignIn; also with an error, once the sign-in is known, so that one can try again
 }
 
 // HandleSignInCallback ends the sign-in that the callback's query belongs to: it spends the code for tokens, verifies the
@@ -26,39 +26,40 @@ type CallbackResult struct {
 // (invalid_grant: the code is bad, used or expired); [ErrInvalidToken] and [ErrProvider] are Logto's fault; others are the
 // Storage's.
 func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values) (CallbackResult, error) {
-	result, err := s.callback(ctx, query)
+	pending, err := s.takeSignIn(ctx, query)
 	if err != nil {
 		return CallbackResult{}, fmt.Errorf("sign-in callback: %w", err)
+	}
+	result := CallbackResult{ReturnTo: pending.ReturnTo}
+	if result.Claims, err = s.finishSignIn(ctx, query, pending); err != nil {
+		return result, fmt.Errorf("sign-in callback: %w", err)
 	}
 	return result, nil
 }
 
-func (s *Session) callback(ctx context.Context, query url.Values) (CallbackResult, error) {
-	pending, err := s.takeSignIn(ctx, query)
-	if err != nil {
-		return CallbackResult{}, err
-	}
+func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pendingSignIn) (IDTokenClaims, error) {
+	var none IDTokenClaims
 	p, err := s.client.provider.get(ctx)
 	if err != nil {
-		return CallbackResult{}, err
+		return none, err
 	}
 	if err := s.client.checkResponse(p, query); err != nil {
-		return CallbackResult{}, err
+		return none, err
 	}
 	token, err := s.client.exchange(ctx, p, query.Get("code"), pending)
 	if err != nil {
-		return CallbackResult{}, err
+		return none, err
 	}
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
-		return CallbackResult{}, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
+		return none, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
 	}
 	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.Nonce)
 	if err != nil {
-		return CallbackResult{}, fmt.Errorf("ID token: %w", err)
+		return none, fmt.Errorf("ID token: %w", err)
 	}
 	if oldest := time.Now().Add(-pending.MaxAge - s.client.config.Leeway); pending.MaxAge > 0 && claims.AuthTime.Time().Before(oldest) {
-		return CallbackResult{}, fmt.Errorf("ID token: %w: auth_time is missing or older than max_age", ErrInvalidToken)
+		return none, fmt.Errorf("ID token: %w: auth_time is missing or older than max_age", ErrInvalidToken)
 	}
 	set := tokenSet{
 		RefreshToken: token.RefreshToken,
@@ -67,12 +68,12 @@ func (s *Session) callback(ctx context.Context, query url.Values) (CallbackResul
 	set.setIDToken(raw)
 	tokens, err := json.Marshal(set)
 	if err != nil {
-		return CallbackResult{}, err
+		return none, err
 	}
 	if err := s.storage.Start(ctx, claims.Subject, claims.SessionID, identity, tokens); err != nil {
-		return CallbackResult{}, fmt.Errorf("start session: %w", err)
+		return none, fmt.Errorf("start session: %w", err)
 	}
-	return CallbackResult{Claims: claims, ReturnTo: pending.ReturnTo}, nil
+	return claims, nil
 }
 
 // takeSignIn comes before anything else is looked at: whatever the query says, its sign-in is used up.

@@ -123,7 +123,7 @@ func (app App) retry(c *gin.Context, code int, name string) (address, text strin
 	case c.FullPath() == "/sign-in", c.FullPath() == "/sign-up": // with return_to
 		return c.Request.URL.RequestURI(), app.text(c, "error.try_again")
 	case c.FullPath() == "/callback", name == "denied":
-		return "/sign-in", app.text(c, "error.try_again")
+		return signInPath(c.GetString(returnToKey)), app.text(c, "error.try_again")
 	case code >= http.StatusInternalServerError && c.Request.Method == http.MethodGet:
 		return localPath(c.Request.URL.RequestURI()), app.text(c, "error.try_again")
 	}

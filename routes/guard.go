@@ -2,7 +2,6 @@ package routes
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 
 	"github.com/gin-gonic/gin"
@@ -65,5 +64,5 @@ func (app App) askToSignIn(c *gin.Context) {
 	if c.Request.Method == http.MethodGet {
 		wanted = c.Request.URL.RequestURI()
 	}
-	c.Redirect(http.StatusSeeOther, "/sign-in?"+url.Values{"return_to": {wanted}}.Encode())
+	c.Redirect(http.StatusSeeOther, signInPath(wanted))
 }

@@ -27,6 +27,7 @@ const (
 	requestIDKey = "request-id"
 	languageKey  = "language"
 	failureKey   = "failure"
+	returnToKey  = "return-to" // of a sign-in that failed
 )
 
 // identify gives a request an ID, and logs it when it is done. The line has the route and not the path or the query,

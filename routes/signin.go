@@ -43,6 +43,7 @@ func (app App) callback(c *gin.Context) error {
 		}
 	}
 	if err != nil {
+		c.Set(returnToKey, result.ReturnTo)
 		return err
 	}
 	c.Redirect(http.StatusSeeOther, localPath(result.ReturnTo))
@@ -63,6 +64,14 @@ func (app App) signOut(c *gin.Context) error {
 	}
 	c.Redirect(http.StatusSeeOther, address)
 	return nil
+}
+
+// signInPath is where to sign in for a page of this site.
+func signInPath(returnTo string) string {
+	if returnTo = localPath(returnTo); returnTo == "/" {
+		return "/sign-in"
+	}
+	return "/sign-in?" + url.Values{"return_to": {returnTo}}.Encode()
 }
 
 // localPath returns path if it is one on this site, to which it makes sense to return; else "/". Browsers read "\" as
