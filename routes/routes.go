@@ -36,6 +36,7 @@ func New(app App) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.HandleMethodNotAllowed = true
+	r.ContextWithFallback = true    // auth.UserFrom(c) finds what is in the request's context
 	r.RedirectTrailingSlash = false // each page has one address
 	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
