@@ -11,6 +11,9 @@ import (
 // logoutEvent is the member of events that makes a JWT a logout token.
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 
+// maxLogoutLife bounds for how long used logout tokens are remembered; Logto's live for two minutes.
+const maxLogoutLife = 24 * time.Hour
+
 // logoutTokenTypes: a logout token should say what it is, but some say nothing (Back-Channel Logout 1.0 §2.4).
 var logoutTokenTypes = []string{"", "logout+jwt", "application/logout+jwt"}
 
@@ -57,6 +60,8 @@ func (c *Client) verifyLogoutToken(ctx context.Context, raw string) (LogoutToken
 		err = errors.New("sub and sid are missing")
 	case claims.Nonce != nil:
 		err = errors.New("a nonce is prohibited")
+	case time.Until(claims.Expiry.Time()) > maxLogoutLife:
+		err = errors.New("exp is too far ahead to remember the token until then")
 	case json.Unmarshal(claims.Events[logoutEvent], &event) != nil || event == nil:
 		err = errors.New("the logout event is missing")
 	}
@@ -73,4 +78,9 @@ func (c *Client) verifyLogoutToken(ctx context.Context, raw string) (LogoutToken
 		return claims, fmt.Errorf("%w: used before", ErrInvalidToken)
 	}
 	return claims, nil
+}
+
+// LogoutFailed takes back that a logout token was used: the sessions could not be ended, so Logto may send it again.
+func (c *Client) LogoutFailed(ctx context.Context, claims LogoutTokenClaims) error {
+	return c.replays.Forget(ctx, claims.ID)
 }

@@ -115,6 +115,13 @@ type memoryReplays struct {
 	seen map[string]time.Time
 }
 
+func (m *memoryReplays) Forget(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.seen, id)
+	return nil
+}
+
 func (m *memoryReplays) Once(_ context.Context, id string, life time.Duration) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

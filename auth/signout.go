@@ -12,6 +12,9 @@ import (
 // revokeTimeout bounds how long a sign-out may wait for Logto.
 const revokeTimeout = 3 * time.Second
 
+// maxHint bounds the ID token in the end-session URL, in bytes: servers refuse longer URLs, and the client ID will do.
+const maxHint = 4 << 10
+
 // SignOutOptions say where Logto sends the browser after it ended its own session.
 type SignOutOptions struct {
 	// PostLogoutRedirectURI must be registered in Logto to the letter.
@@ -95,8 +98,8 @@ func (c *Client) endSessionURL(p *provider, set tokenSet, identity []byte, optio
 			query.Set(name, value)
 		}
 	}
-	if identity != nil && set.IDTokenSignature != "" {
-		query.Set("id_token_hint", set.idToken(identity))
+	if hint := set.idToken(identity); identity != nil && set.IDTokenSignature != "" && len(hint) <= maxHint {
+		query.Set("id_token_hint", hint)
 	}
 	address.RawQuery = query.Encode()
 	return address.String()

@@ -39,4 +39,6 @@ type Storage interface {
 type Replays interface {
 	// Once reports whether it sees id for the first time within life.
 	Once(ctx context.Context, id string, life time.Duration) (bool, error)
+	// Forget makes the next Once the first again: what was to be done only once has failed.
+	Forget(ctx context.Context, id string) error
 }

@@ -53,7 +53,7 @@ func (c *Client) verify(ctx context.Context, raw string, want checks) ([]byte, *
 	if err := token.Claims(&payload); err != nil {
 		return nil, nil, fmt.Errorf("%w: %s", ErrInvalidToken, printable(err.Error()))
 	}
-	return payload, token, c.checkTimes(payload)
+	return payload, token, c.check(payload, want.audience)
 }
 
 // causeKeeper remembers why a signature could not be verified, which go-oidc reduces to a text.
@@ -67,23 +67,32 @@ func (k *causeKeeper) VerifySignature(ctx context.Context, jwt string) (payload 
 	return payload, k.err
 }
 
-// checkTimes requires exp and iat, and allows nbf (RFC 7519 §4.1.4 to 6).
-func (c *Client) checkTimes(payload []byte) error {
-	var times struct {
+// check compares what every token says about itself: iss and aud once more, for go-oidc takes "AUD" for "aud", as
+// encoding/json does, and the times, of which exp and iat are required (RFC 7519 §4.1).
+func (c *Client) check(payload []byte, audience string) error {
+	var claims struct {
+		Issuer    string       `json:"iss"`
+		Audience  Audience     `json:"aud"`
 		Expiry    *NumericDate `json:"exp"`
 		IssuedAt  *NumericDate `json:"iat"`
 		NotBefore *NumericDate `json:"nbf"`
 	}
-	if err := json.Unmarshal(payload, &times); err != nil || times.Expiry == nil || times.IssuedAt == nil {
-		return fmt.Errorf("%w: exp or iat is missing or not a number", ErrInvalidToken)
+	if _, err := unmarshalClaims(payload, &claims); err != nil {
+		return err
+	}
+	if claims.Issuer != c.issuer || !slices.Contains(claims.Audience, audience) {
+		return fmt.Errorf("%w: iss or aud is missing", ErrInvalidToken)
+	}
+	if claims.Expiry == nil || claims.IssuedAt == nil {
+		return fmt.Errorf("%w: exp or iat is missing", ErrInvalidToken)
 	}
 	earliest, latest := time.Now().Add(-c.config.Leeway), time.Now().Add(c.config.Leeway)
 	switch {
-	case !earliest.Before(times.Expiry.Time()):
+	case !earliest.Before(claims.Expiry.Time()):
 		return fmt.Errorf("%w: expired", ErrInvalidToken)
-	case times.IssuedAt.Time().After(latest):
+	case claims.IssuedAt.Time().After(latest):
 		return fmt.Errorf("%w: issued in the future", ErrInvalidToken)
-	case times.NotBefore != nil && times.NotBefore.Time().After(latest):
+	case claims.NotBefore != nil && claims.NotBefore.Time().After(latest):
 		return fmt.Errorf("%w: not valid yet", ErrInvalidToken)
 	}
 	return nil

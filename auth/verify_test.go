@@ -15,6 +15,14 @@ import (
 )
 
 // TestVerifyAccessToken is what an API does with a token that it received.
+// capital renames a claim, which encoding/json would not notice.
+func capital(name string) func(*authtest.JWT) {
+	return func(t *authtest.JWT) {
+		t.Claims[strings.ToUpper(name)] = t.Claims[name]
+		delete(t.Claims, name)
+	}
+}
+
 func TestVerifyAccessToken(t *testing.T) {
 	claim, noClaim, header := authtest.Claim, authtest.NoClaim, authtest.Header
 	tests := []struct {
@@ -38,6 +46,10 @@ func TestVerifyAccessToken(t *testing.T) {
 		{"no client_id", noClaim("client_id"), false},
 		{"no exp", noClaim("exp"), false},
 		{"no iat", noClaim("iat"), false},
+		{"exp in capitals", capital("exp"), false},
+		{"iat in capitals", capital("iat"), false},
+		{"aud in capitals", capital("aud"), false},
+		{"iss in capitals", capital("iss"), false},
 		{"expired", authtest.Shifted(-2 * time.Hour), false},
 		{"from the future", authtest.Shifted(time.Hour), false},
 		{"not valid yet", claim("nbf", time.Now().Add(time.Hour).Unix()), false},
@@ -330,4 +342,5 @@ func TestLogoutTokenReplay(t *testing.T) {
 
 type replays struct{ err error }
 
+func (r replays) Forget(context.Context, string) error                      { return r.err }
 func (r replays) Once(context.Context, string, time.Duration) (bool, error) { return false, r.err }

@@ -40,6 +40,8 @@ func (app App) endByLogoutToken(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = app.Sessions.EndBy(c.Request.Context(), claims.Subject, claims.SessionID)
-	return err
+	if _, err = app.Sessions.EndBy(c.Request.Context(), claims.Subject, claims.SessionID); err != nil {
+		return errors.Join(err, app.Auth.LogoutFailed(c.Request.Context(), claims))
+	}
+	return nil
 }

@@ -268,6 +268,7 @@ func (b *Browser) Start(ctx context.Context, subject, sid string, identity, toke
 	}
 	fresh, err := b.redis.start(ctx, b.store.cfg, at, args...)
 	if err != nil {
+		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at) // perhaps only the answer was lost
 		return err
 	}
 	fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true

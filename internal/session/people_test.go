@@ -190,3 +190,24 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// A program that signs in again and again gets no longer list than a person needs.
+func TestHundredSessions(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		var all []jar
+		for range 103 {
+			j := jar{}
+			j.signIn(t, s.Store, "ada", "sid")
+			all = append(all, j)
+			time.Sleep(time.Second)
+		}
+		if got := len(all[102].sessions(t, s.Store)); got != 100 {
+			t.Errorf("%d sessions", got)
+		}
+		for i, j := range all {
+			if signedIn := j.who(t, s.Store) != ""; signedIn != (i >= 3) {
+				t.Errorf("session %d: signed in %v", i, signedIn)
+			}
+		}
+	})
+}

@@ -61,6 +61,11 @@ redis.call('PEXPIRE', KEYS[1], life)
 if ARGV[3] ~= '' then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
   redis.call('ZADD', KEYS[2], now + life, ARGV[3])
+  -- A hundred browsers are enough for a person; a program that signs in again and again must not make long lists.
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -101)) do
+    redis.call('DEL', string.sub(KEYS[1], 1, -#ARGV[3] - 1) .. id)
+    redis.call('ZREM', KEYS[2], id)
+  end
   if redis.call('PTTL', KEYS[2]) < absolute then -- the index outlives its last member
     redis.call('PEXPIRE', KEYS[2], absolute)
   end

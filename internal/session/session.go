@@ -88,6 +88,13 @@ func (s *Store) Once(ctx context.Context, id string, life time.Duration) (first 
 	return first, err
 }
 
+// Forget makes the next Once with this id the first again.
+func (s *Store) Forget(ctx context.Context, id string) error {
+	return s.conn().do(ctx, patience, "forget id", func(ctx context.Context) error {
+		return s.rdb.Del(ctx, "once:"+hash("once", id)).Err()
+	})
+}
+
 // The cookie is <tag>.<secret>. The tag leads to the place in a cluster: it is a hash of the person, or random for a
 // visitor. All else follows from the secret.
 

@@ -654,6 +654,10 @@ func TestOnce(t *testing.T) {
 	if keys := s.redis.Keys(); len(keys) != 1 || strings.Contains(keys[0], "jti") || s.redis.TTL(keys[0]) <= 0 {
 		t.Errorf("Redis has %v", keys)
 	}
+	must(t, s.Forget(t.Context(), "jti"))
+	if first, err := s.Once(t.Context(), "jti", 0); !first || err != nil {
+		t.Errorf("after Forget: %v, %v", first, err)
+	}
 	must(t, s.Ping(t.Context()))
 }
 
