@@ -200,3 +200,20 @@ type noEnd struct {
 }
 
 func (s noEnd) End(context.Context) error { return s.err }
+
+// A hint that makes the URL longer than servers take is left out: the client ID leads back too.
+func TestLongHint(t *testing.T) {
+	for size, hinted := range map[int]bool{1 << 10: true, 5 << 10: false} {
+		a := newApp(t)
+		a.idp.OnIDToken(authtest.Claim("long", strings.Repeat("x", size)))
+		a.signIn(t)
+		address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(address)
+		if err != nil || u.Query().Has("id_token_hint") != hinted || u.Query().Get("client_id") != a.config.AppID {
+			t.Errorf("%d bytes: %s, %v", size, address, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -41,7 +42,8 @@ func (app App) endByLogoutToken(c *gin.Context) error {
 		return err
 	}
 	if _, err = app.Sessions.EndBy(c.Request.Context(), claims.Subject, claims.SessionID); err != nil {
-		return errors.Join(err, app.Auth.LogoutFailed(c.Request.Context(), claims))
+		// Also when Logto did not wait for the answer: it may call again.
+		return errors.Join(err, app.Auth.LogoutFailed(context.WithoutCancel(c.Request.Context()), claims))
 	}
 	return nil
 }
