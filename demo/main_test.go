@@ -84,6 +84,14 @@ func TestDemo(t *testing.T) {
 		t.Errorf("signed out, to\n%s", home)
 	}
 
+	// A connection on which nothing was asked, as browsers keep one to spare. Another is served after it, so it is accepted.
+	spare, err := net.Dial("tcp", app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spare.Close()
+	visit(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+app+"/", nil)
+
 	if err := stop(); err != nil {
 		t.Errorf("stopped with %v", err)
 	}
