@@ -204,6 +204,7 @@ func TestKeysAreAnnounced(t *testing.T) {
 func TestKeysOfAnotherAlgorithm(t *testing.T) {
 	a := newApp(t)
 	a.idp.RotateKey("ES256")
+	a.idp.On(authtest.Discovery, authtest.Field("id_token_signing_alg_values_supported", []string{"ES384"}))
 	_, err := a.client.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
 	a.wantError(t, err, auth.ErrInvalidToken)
 }

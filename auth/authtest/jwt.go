@@ -81,7 +81,8 @@ func sign(alg string, key any, input []byte) []byte {
 	panic("authtest: a JWT needs an ECDSA or RSA private key, or bytes")
 }
 
-// keyring is the provider's keys; the last one signs.
+// keyring is the provider's keys: the one that signs, and before it the previous one, which Logto keeps until the next
+// rotation.
 type keyring struct {
 	mu   sync.Mutex
 	keys []signingKey
@@ -113,12 +114,15 @@ func newKey(alg string) signingKey {
 	return signingKey{randomID(43), alg, private}
 }
 
-// rotate adds a key that signs from now on; the older ones stay published.
+// rotate adds a key that signs from now on, by the algorithm of the one before if none is given.
 func (k *keyring) rotate(alg string) signingKey {
+	if alg == "" {
+		alg = k.current().alg
+	}
 	key := newKey(alg)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keys = append(k.keys, key)
+	k.keys = append(k.keys[max(0, len(k.keys)-1):], key)
 	return key
 }
 
@@ -126,6 +130,19 @@ func (k *keyring) current() signingKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.keys[len(k.keys)-1]
+}
+
+// algorithms are those that discovery announces: all that the published keys are fit for.
+func (k *keyring) algorithms() (list []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range slices.Backward(k.keys) {
+		if key.alg == "RS256" {
+			list = append(list, "PS256")
+		}
+		list = append(list, key.alg)
+	}
+	return both(list, list)
 }
 
 func (k *keyring) published() jose.JSONWebKeySet {
@@ -139,13 +156,18 @@ func (k *keyring) published() jose.JSONWebKeySet {
 }
 
 func publish(key signingKey) jose.JSONWebKey {
-	return jose.JSONWebKey{Key: key.private.Public(), KeyID: key.id, Algorithm: key.alg, Use: "sig"}
+	alg := key.alg
+	if alg == "RS256" {
+		alg = "" // Logto names none, for PS256 would be right too
+	}
+	return jose.JSONWebKey{Key: key.private.Public(), KeyID: key.id, Algorithm: alg, Use: "sig"}
 }
 
-// RotateKey makes a new key, publishes it beside the older ones and signs with it from now on. It returns the kid. The
-// algorithm is Options.SigningAlg unless another one is given, which discovery then does not announce.
+// RotateKey makes a new key and signs with it from now on. It returns the kid. The key before it stays published until the
+// next rotation, and older ones do not. The algorithm stays unless another one is given; discovery announces those of all
+// published keys.
 func (s *Server) RotateKey(alg ...string) string {
-	return s.keys.rotate(cmp.Or(append(alg, s.opts.SigningAlg)...)).id
+	return s.keys.rotate(cmp.Or(alg...)).id
 }
 
 // WithdrawKey takes a key out of the published ones. The last one stays.

@@ -306,7 +306,7 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) error {
 		"claims_supported":                               claimNames(),
 		"code_challenge_methods_supported":               list("S256"),
 		"grant_types_supported":                          list("authorization_code", "refresh_token"),
-		"id_token_signing_alg_values_supported":          list(s.opts.SigningAlg),
+		"id_token_signing_alg_values_supported":          s.keys.algorithms(),
 		"request_uri_parameter_supported":                false,
 		"response_modes_supported":                       list("form_post", "fragment", "query"),
 		"response_types_supported":                       list("code"),
