@@ -118,14 +118,23 @@ func (s *Server) addressee(form url.Values) (authRequest, error) {
 	if !known {
 		return authRequest{}, invalidClient("invalid client " + form.Get("client_id"))
 	}
-	if err := present(form, "redirect_uri"); err != nil {
-		return authRequest{}, err
+	uri := app.redirectURI(form)
+	if uri == "" {
+		return authRequest{}, present(form, "redirect_uri")
 	}
-	if len(form["redirect_uri"]) > 1 || !registered(app.RedirectURIs, form.Get("redirect_uri")) {
+	if len(form["redirect_uri"]) > 1 || !registered(app.RedirectURIs, uri) {
 		return authRequest{}, &oauthError{http.StatusBadRequest, "invalid_redirect_uri",
 			"redirect_uri did not match any of the client's registered redirect_uris", ""}
 	}
-	return authRequest{app: app, redirectURI: form.Get("redirect_uri"), state: form["state"]}, nil
+	return authRequest{app: app, redirectURI: uri, state: form["state"]}, nil
+}
+
+// redirectURI is the one in the form. An application that has registered only one may leave it out.
+func (app App) redirectURI(form url.Values) string {
+	if !form.Has("redirect_uri") && len(app.RedirectURIs) == 1 {
+		return app.RedirectURIs[0]
+	}
+	return form.Get("redirect_uri")
 }
 
 // parse checks the request in Logto's order.

@@ -107,8 +107,12 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (App, erro
 
 // exchange spends a code. A wrong verifier does not spend it; a second use revokes what came from the first.
 func (s *Server) exchange(app App, form url.Values) (issue, error) {
-	if err := present(form, "code", "redirect_uri"); err != nil {
+	if err := present(form, "code"); err != nil {
 		return issue{}, err
+	}
+	redirectURI := app.redirectURI(form)
+	if redirectURI == "" {
+		return issue{}, present(form, "redirect_uri")
 	}
 	verifier := form.Get("code_verifier")
 	if verifier != "" {
@@ -120,7 +124,7 @@ func (s *Server) exchange(app App, form url.Values) (issue, error) {
 	defer s.mu.Unlock()
 	now := s.opts.Now()
 	code := s.codes[form.Get("code")]
-	if !valid(code, app, now) || !fits(code.challenge, verifier) || code.redirectURI != form.Get("redirect_uri") {
+	if !valid(code, app, now) || !fits(code.challenge, verifier) || code.redirectURI != redirectURI {
 		return issue{}, invalidGrant()
 	}
 	if !code.consumed.IsZero() {
