@@ -6,16 +6,17 @@
 //   - authorize.go, pages.go, logout.go: what a browser sees, and the calls to an application's back channel
 //   - token.go, claims.go, userinfo.go: what an application gets for a code
 //   - jwt.go: keys and signatures
+//   - people.go, webhooks.go: what changes after a sign-in, and who is told
 //   - behave.go: On, OnIDToken and so on, one named switch for each way to misbehave
 //   - browser.go: signing in without a browser
 package authtest
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -33,6 +34,7 @@ type Options struct {
 	Roles         []Role
 	Resources     []Resource
 	Organizations []Organization
+	Webhooks      []Webhook
 
 	SigningAlg       string        // ES384 by default; also ES256, ES512, RS256
 	IDTokenLife      time.Duration // an hour by default
@@ -42,8 +44,8 @@ type Options struct {
 
 	Demo        bool             // the sign-in page offers every user of Users: one click, no password
 	Now         func() time.Time // the provider's clock; time.Now by default
-	Backchannel *http.Client     // calls applications at sign-out; one without redirects by default
-	Log         *slog.Logger     // refused requests and back-channel calls; silent by default
+	Backchannel *http.Client     // calls applications: back channels and webhooks; one without redirects by default
+	Log         *slog.Logger     // refused requests and calls to applications that failed; silent by default
 }
 
 // App is an application registered at the provider: in Logto's words, a traditional web application.
@@ -72,6 +74,7 @@ type User struct {
 	Identities    map[string]any // social sign-in: target to {userId, details}
 	SSOIdentities []any          // enterprise sign-in: {issuer, identityId, detail}
 	Roles         []string       // names of Options.Roles
+	Suspended     bool           // can't sign in
 	Created       time.Time      // the provider's start if zero
 	Updated       time.Time      // Created if zero
 }
@@ -116,9 +119,10 @@ type Server struct {
 	client  *http.Client
 	http    *http.Server
 
-	mu           sync.Mutex // guards what follows
+	mu           sync.Mutex // guards what follows, and the members in opts.Organizations
 	apps         map[string]App
 	users        []User
+	webhooks     []Webhook
 	sessions     map[string]*session
 	interactions map[string]*interaction
 	codes        map[string]*ticket
@@ -174,6 +178,9 @@ func NewUnstarted(endpoint string, opts Options) *Server {
 	for _, user := range opts.Users {
 		s.addUser(user)
 	}
+	for _, hook := range opts.Webhooks {
+		s.RegisterWebhook(hook)
+	}
 	s.handler = s.routes()
 	s.client = &http.Client{Transport: inMemory{s.handler}}
 	return s
@@ -192,6 +199,10 @@ func setDefaults(opts *Options) {
 			{Username: "ada", Password: "ada", Name: "Ada Lovelace", Email: "ada@example.com"},
 			{Username: "grace", Password: "grace", Name: "Grace Hopper"},
 		}
+	}
+	opts.Organizations = slices.Clone(opts.Organizations)
+	for i, o := range opts.Organizations {
+		opts.Organizations[i].Members = maps.Clone(o.Members) // Join and Leave change it
 	}
 	if opts.SigningAlg == "" {
 		opts.SigningAlg = "ES384"
@@ -237,66 +248,16 @@ func (s *Server) Register(app App) {
 	s.apps[app.ID] = app
 }
 
-// User returns the person with this username or subject, as the provider has them; the zero User if there is none.
-func (s *Server) User(who string) User {
+// SetSecret replaces the secret of an application: the old one is refused from now on.
+func (s *Server) SetSecret(appID, secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.user(who)
-}
-
-// SetUser adds a person, or replaces the one with this username: the next claims are the new ones.
-func (s *Server) SetUser(user User) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.addUser(user)
-}
-
-// RevokeGrants ends all that was granted to any application for this person, as if withdrawn at Logto.
-func (s *Server) RevokeGrants(who string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	subject := s.user(who).Subject
-	for _, session := range s.sessions {
-		for _, g := range session.grants {
-			g.revoked = g.revoked || g.subject == subject
-		}
+	app, known := s.apps[appID]
+	if !known {
+		panic("authtest: no application is called " + appID)
 	}
-	for _, tickets := range []map[string]*ticket{s.codes, s.refresh, s.access} {
-		for _, t := range tickets {
-			t.grant.revoked = t.grant.revoked || t.grant.subject == subject
-		}
-	}
-}
-
-// user needs the lock.
-func (s *Server) user(who string) User {
-	i := slices.IndexFunc(s.users, func(u User) bool { return who != "" && (u.Username == who || u.Subject == who) })
-	if i < 0 {
-		return User{}
-	}
-	return s.users[i]
-}
-
-// addUser needs the lock, except before the server is shared.
-func (s *Server) addUser(user User) {
-	old := slices.IndexFunc(s.users, func(u User) bool { return u.Username == user.Username })
-	if user.Subject == "" && old >= 0 {
-		user.Subject = s.users[old].Subject
-	}
-	if user.Subject == "" {
-		user.Subject = strings.ToLower(rand.Text())[:12]
-	}
-	if user.Created.IsZero() {
-		user.Created = s.opts.Now()
-	}
-	if user.Updated.IsZero() {
-		user.Updated = user.Created
-	}
-	if old >= 0 {
-		s.users[old] = user
-		return
-	}
-	s.users = append(s.users, user)
+	app.Secret = secret
+	s.apps[appID] = app
 }
 
 // sweep forgets what has expired. It needs the lock.

@@ -110,13 +110,15 @@ func (s *Server) registerPage(w http.ResponseWriter, r *http.Request, i *interac
 	return s.page(w, r, http.StatusOK, "register", i, pageData{Username: i.request.loginHint})
 }
 
-// accounts are those of the chooser: ready ones, not those signed up since.
+// accounts are those of the chooser: ready ones that still exist, not those signed up since.
 func (s *Server) accounts() (list []account) {
 	if !s.opts.Demo {
 		return nil
 	}
-	for _, user := range s.opts.Users {
-		list = append(list, account{user.Username, cmp.Or(user.Name, user.Username), user.Email})
+	for _, ready := range s.opts.Users {
+		if user := s.User(ready.Username); user.Username != "" {
+			list = append(list, account{user.Username, cmp.Or(user.Name, user.Username), user.Email})
+		}
 	}
 	return list
 }
@@ -135,6 +137,10 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, i *interaction) 
 	if user.Username == "" || subtle.ConstantTimeCompare([]byte(user.Password), []byte(password)) != 1 {
 		return s.page(w, r, http.StatusUnprocessableEntity, "sign_in", i,
 			pageData{Accounts: s.accounts(), Username: name, Problem: "wrong"})
+	}
+	if user.Suspended {
+		return s.page(w, r, http.StatusUnprocessableEntity, "sign_in", i,
+			pageData{Accounts: s.accounts(), Username: name, Problem: "suspended"})
 	}
 	s.signedIn(w, r, i, user)
 	return nil
@@ -228,6 +234,7 @@ func texts(lang string) map[string]string {
 			"sure":         "ต้องการออกจากระบบของผู้ให้บริการหรือไม่",
 			"nothing":      "ไม่มีอะไรให้ทำที่นี่ กลับไปที่แอปพลิเคชันแล้วเริ่มลงชื่อเข้าใช้",
 			"wrong":        "ชื่อผู้ใช้หรือรหัสผ่านไม่ถูกต้อง",
+			"suspended":    "บัญชีนี้ถูกระงับ",
 			"expired":      "คำขอนี้หมดอายุแล้ว กลับไปที่แอปพลิเคชันแล้วลองอีกครั้ง",
 			"bad_username": "ชื่อผู้ใช้ใช้ได้เฉพาะ a-z ตัวเลข และ _ และต้องไม่ขึ้นต้นด้วยตัวเลข",
 			"taken":        "ชื่อผู้ใช้นี้มีคนใช้แล้ว",
@@ -252,6 +259,7 @@ func texts(lang string) map[string]string {
 		"sure":         "Do you want to sign out of the provider?",
 		"nothing":      "There is nothing to do here. Go to the application and sign in from there.",
 		"wrong":        "The username or the password is wrong.",
+		"suspended":    "This account is suspended.",
 		"expired":      "This request has expired. Go back to the application and try again.",
 		"bad_username": "A username has letters a to z, digits and _, and does not begin with a digit.",
 		"taken":        "This username is taken.",

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -33,6 +34,9 @@ import (
 //	LOGTO_TEST_RESOURCES                        two API resources, space separated
 //	LOGTO_TEST_SCOPES                           permissions that the person has in all of these, space separated
 //	LOGTO_TEST_BACKCHANNEL_ADDR                 where the application's back channel is, 127.0.0.1:3000; without it: not tested
+//	LOGTO_TEST_ADMIN_ENDPOINT LOGTO_TEST_MANAGEMENT_SECRET   of the Management API, for what happens after a sign-in; without
+//	                                            them: not tested. The tests make people of their own and delete them, and
+//	                                            rotate the signing key. Logto must reach this machine at 127.0.0.1, for webhooks.
 //
 // The application must always issue refresh tokens and require a session in back-channel logout; it has one redirect URI,
 // and its post sign-out URI is the root of that.
@@ -44,6 +48,7 @@ type provider struct {
 	resources                          []string
 	scopes                             string
 	backchannel                        string
+	admin                              admin            // nil: no Management API
 	local                              *authtest.Server // nil: another provider
 	client                             *http.Client
 }
@@ -68,6 +73,7 @@ func newProvider(t *testing.T) *provider {
 		}},
 	}
 	if os.Getenv("LOGTO_TEST_ENDPOINT") != "" {
+		p.admin = newManagement(t, p)
 		return p
 	}
 	opts := authtest.Demo("", "http://localhost:3000")
@@ -81,6 +87,7 @@ func newProvider(t *testing.T) *provider {
 	p.member, p.stranger = opts.Organizations[0].ID, opts.Organizations[1].ID
 	p.resources = []string{opts.Resources[0].Indicator, opts.Resources[1].Indicator}
 	p.scopes = "read:products write:products read:orders read:members invite:members"
+	p.admin = localAdmin{p.local, p.appID, p.member}
 	return p
 }
 
@@ -140,6 +147,7 @@ type outcome struct {
 	callback url.Values // nil: not back at the application
 	target   string
 	page     string // where the provider asked for something, if visiting stopped there
+	asked    *url.URL
 	status   int
 	body     []byte
 }
@@ -158,7 +166,7 @@ func (b *browser) visit(t *testing.T, address string, stay bool) outcome {
 		}
 		if strings.HasPrefix(u.Path, "/sign-in") || strings.HasPrefix(u.Path, "/register") || strings.HasPrefix(u.Path, "/direct/") {
 			if stay {
-				return outcome{page: u.Path}
+				return outcome{page: u.Path, asked: u}
 			}
 			address = b.signIn(t, u)
 			continue
@@ -193,31 +201,47 @@ func (b *browser) signIn(t *testing.T, page *url.URL) (next string) {
 		}
 		return location.String()
 	}
-	call := func(method, path string, body any) map[string]any {
-		text, err := json.Marshal(body)
+	next, err := b.experience(t, page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+// experience signs in as the page of a real Logto does. It fails where Logto refuses the person.
+func (b *browser) experience(t *testing.T, page *url.URL) (next string, refused error) {
+	t.Helper()
+	verified := map[string]any{}
+	for _, step := range []struct {
+		method, path string
+		body         func() map[string]any
+	}{
+		{http.MethodPut, "", func() map[string]any { return map[string]any{"interactionEvent": "SignIn"} }},
+		{http.MethodPost, "/verification/password", func() map[string]any {
+			return map[string]any{"identifier": map[string]any{"type": "username", "value": b.p.username}, "password": b.p.password}
+		}},
+		{http.MethodPost, "/identification", func() map[string]any {
+			return map[string]any{"verificationId": verified["verificationId"]}
+		}},
+		{http.MethodPost, "/submit", func() map[string]any { return map[string]any{} }},
+	} {
+		text, err := json.Marshal(step.body())
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, answer := b.do(t, method, page.Scheme+"://"+page.Host+"/api/experience"+path, "application/json", text,
+		w, answer := b.do(t, step.method, page.Scheme+"://"+page.Host+"/api/experience"+step.path, "application/json", text,
 			"Logto-App-Id", page.Query().Get("app_id"))
 		if w.StatusCode >= 300 {
-			t.Fatalf("sign in: %s %s: %s: %s", method, path, w.Status, answer)
+			return "", fmt.Errorf("sign in: %s %s: %s: %s", step.method, step.path, w.Status, answer)
 		}
-		var object map[string]any
 		if len(answer) > 0 {
-			if err := json.Unmarshal(answer, &object); err != nil {
-				t.Fatalf("sign in: %s: %s", path, answer)
+			if err := json.Unmarshal(answer, &verified); err != nil {
+				t.Fatalf("sign in: %s: %s", step.path, answer)
 			}
 		}
-		return object
 	}
-	call(http.MethodPut, "", map[string]any{"interactionEvent": "SignIn"})
-	verified := call(http.MethodPost, "/verification/password", map[string]any{
-		"identifier": map[string]any{"type": "username", "value": b.p.username}, "password": b.p.password,
-	})
-	call(http.MethodPost, "/identification", map[string]any{"verificationId": verified["verificationId"]})
-	next, _ = call(http.MethodPost, "/submit", map[string]any{})["redirectTo"].(string)
-	return next
+	next, _ = verified["redirectTo"].(string)
+	return next, nil
 }
 
 var (
@@ -328,7 +352,7 @@ func (p *provider) userinfo(t *testing.T, token any) answer {
 func (p *provider) token(t *testing.T, raw any) (header, claims map[string]any) {
 	t.Helper()
 	text, _ := raw.(string)
-	parsed, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.ES384})
+	parsed, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.ES384, jose.RS256})
 	if err != nil {
 		t.Fatalf("not a JWT: %v: %q", err, text)
 	}
@@ -398,6 +422,7 @@ func TestWire(t *testing.T) {
 	t.Run("end session", p.testEndSession)
 	t.Run("offline access outlives the session", p.testOfflineAccess)
 	t.Run("back channel", p.testBackchannel)
+	t.Run("after the sign-in", p.testAfter)
 }
 
 func (p *provider) testDiscovery(t *testing.T) {
@@ -962,6 +987,33 @@ func (p *provider) testOfflineAccess(t *testing.T) {
 }
 
 func (p *provider) testBackchannel(t *testing.T) {
+	calls := p.listen(t)
+	b := p.browser()
+	a := p.signedIn(t, b)
+	hint, _ := a.body["id_token"].(string)
+	_, id := p.token(t, hint)
+	b.visit(t, p.endURL("id_token_hint", hint, "post_logout_redirect_uri", p.home()), false)
+	select {
+	case call := <-calls:
+		if call.Method != http.MethodPost || call.URL.Path != "/backchannel-logout" || len(call.PostForm) != 1 {
+			t.Errorf("%s %s %v", call.Method, call.URL, call.PostForm)
+		}
+		header, claims := p.token(t, call.PostForm.Get("logout_token"))
+		wantNames(t, "the header", header, "alg", "kid", "typ")
+		wantNames(t, "the claims", claims, "iss", "aud", "sub", "iat", "exp", "jti", "events", "sid")
+		events, _ := json.Marshal(claims["events"])
+		if header["typ"] != "logout+jwt" || claims["sub"] != id["sub"] || claims["sid"] != id["sid"] || claims["aud"] != p.appID ||
+			claims["exp"].(float64)-claims["iat"].(float64) != 120 || string(events) != `{"http://schemas.openid.net/event/backchannel-logout":{}}` {
+			t.Errorf("%v %v", header, claims)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no call")
+	}
+}
+
+// listen is the application's back channel.
+func (p *provider) listen(t *testing.T) <-chan *http.Request {
+	t.Helper()
 	calls := make(chan *http.Request, 10)
 	app := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
@@ -987,25 +1039,5 @@ func (p *provider) testBackchannel(t *testing.T) {
 		registered.BackchannelLogoutURI = app.URL + "/backchannel-logout"
 		p.local.Register(registered)
 	}
-	b := p.browser()
-	a := p.signedIn(t, b)
-	hint, _ := a.body["id_token"].(string)
-	_, id := p.token(t, hint)
-	b.visit(t, p.endURL("id_token_hint", hint, "post_logout_redirect_uri", p.home()), false)
-	select {
-	case call := <-calls:
-		if call.Method != http.MethodPost || call.URL.Path != "/backchannel-logout" || len(call.PostForm) != 1 {
-			t.Errorf("%s %s %v", call.Method, call.URL, call.PostForm)
-		}
-		header, claims := p.token(t, call.PostForm.Get("logout_token"))
-		wantNames(t, "the header", header, "alg", "kid", "typ")
-		wantNames(t, "the claims", claims, "iss", "aud", "sub", "iat", "exp", "jti", "events", "sid")
-		events, _ := json.Marshal(claims["events"])
-		if header["typ"] != "logout+jwt" || claims["sub"] != id["sub"] || claims["sid"] != id["sid"] || claims["aud"] != p.appID ||
-			claims["exp"].(float64)-claims["iat"].(float64) != 120 || string(events) != `{"http://schemas.openid.net/event/backchannel-logout":{}}` {
-			t.Errorf("%v %v", header, claims)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("no call")
-	}
+	return calls
 }
