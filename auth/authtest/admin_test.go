@@ -21,6 +21,7 @@ type admin interface {
 	remove(t *testing.T, id string)
 	suspend(t *testing.T, id string, suspended bool)
 	update(t *testing.T, id, name, email, picture string)
+	rename(t *testing.T, id, accessToken, name string) // by the person, in the Account Center
 	setPassword(t *testing.T, id, password string)
 	deleteSessions(t *testing.T, id string, grantsToo bool)
 	revokeGrants(t *testing.T, id string)
@@ -28,6 +29,7 @@ type admin interface {
 	join(t *testing.T, id string, role ...string) // none, or admin
 	leave(t *testing.T, id string)
 	rotate(t *testing.T, alg string) // ES384 or RS256
+	withdraw(t *testing.T)           // the key before the current one
 	addApp(t *testing.T, redirectURI string) (id, secret string)
 	replaceSecret(t *testing.T, appID string) (secret string)
 	addWebhook(t *testing.T, address string, events ...string) authtest.Webhook
@@ -60,6 +62,10 @@ func (a localAdmin) update(_ *testing.T, id, name, email, picture string) {
 	a.SetUser(user)
 }
 
+func (a localAdmin) rename(_ *testing.T, id, _, name string) {
+	a.Edit(id, func(user *authtest.User) { user.Name = name })
+}
+
 func (a localAdmin) setPassword(_ *testing.T, id, password string) {
 	user := a.User(id)
 	user.Password = password
@@ -90,6 +96,14 @@ func (a localAdmin) join(_ *testing.T, id string, role ...string) {
 func (a localAdmin) leave(_ *testing.T, id string) { a.Leave(id, a.organization) }
 
 func (a localAdmin) rotate(_ *testing.T, alg string) { a.RotateKey(alg) }
+
+func (a localAdmin) withdraw(t *testing.T) {
+	for _, key := range published(t, a.Server).Keys {
+		if key.KeyID != a.KeyID() {
+			a.WithdrawKey(key.KeyID)
+		}
+	}
+}
 
 func (a localAdmin) addApp(_ *testing.T, redirectURI string) (id, secret string) {
 	a.Register(authtest.App{ID: "another", Secret: "first", RedirectURIs: []string{redirectURI}, AlwaysIssueRefreshToken: true})
@@ -222,6 +236,16 @@ func (m *management) update(t *testing.T, id, name, email, picture string) {
 	m.do(t, http.MethodPatch, "/users/"+id, map[string]any{"name": name, "primaryEmail": email, "avatar": picture})
 }
 
+// rename opens the Account API for as long as it takes.
+func (m *management) rename(t *testing.T, _, accessToken, name string) {
+	before := m.do(t, http.MethodGet, "/account-center", nil)
+	m.do(t, http.MethodPatch, "/account-center", map[string]any{"enabled": true, "fields": map[string]string{"name": "Edit"}})
+	person := *m
+	person.token = accessToken
+	person.do(t, http.MethodPatch, "/my-account", map[string]any{"name": name})
+	m.do(t, http.MethodPatch, "/account-center", map[string]any{"enabled": before["enabled"], "fields": before["fields"]})
+}
+
 func (m *management) setPassword(t *testing.T, id, password string) {
 	m.do(t, http.MethodPatch, "/users/"+id+"/password", map[string]any{"password": password})
 }
@@ -269,6 +293,14 @@ func (m *management) leave(t *testing.T, id string) {
 func (m *management) rotate(t *testing.T, alg string) {
 	family := map[string]string{"ES384": "EC", "RS256": "RSA"}[alg]
 	m.raw(t, http.MethodPost, "/configs/oidc/private-keys/rotate", map[string]any{"signingKeyAlgorithm": family})
+}
+
+func (m *management) withdraw(t *testing.T) {
+	for _, key := range m.list(t, "/configs/oidc/private-keys") {
+		if id, _ := key["id"].(string); key["status"] == "Previous" {
+			m.raw(t, http.MethodDelete, "/configs/oidc/private-keys/"+id, nil)
+		}
+	}
 }
 
 func (m *management) addApp(t *testing.T, redirectURI string) (id, secret string) {

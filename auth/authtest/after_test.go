@@ -33,6 +33,7 @@ func (p *provider) testAfter(t *testing.T) {
 	t.Run("organization left and joined", p.testMembershipChanged)
 	t.Run("name, e-mail and picture", p.testDataChanged)
 	t.Run("secret replaced", p.testSecretReplaced)
+	t.Run("another application signs out", p.testOtherSignsOut)
 	t.Run("webhooks", p.testWebhooks)
 	t.Run("key rotated", p.testKeyRotated) // the last ones: they change what all tokens are signed with
 	t.Run("key rotated to another algorithm", p.testAlgorithmRotated)
@@ -304,6 +305,36 @@ func (p *provider) testSecretReplaced(t *testing.T) {
 	}
 }
 
+func (p *provider) testOtherSignsOut(t *testing.T) {
+	calls := p.listen(t)
+	person, _ := p.newcomer(t)
+	other := *person
+	other.appID, other.secret = p.admin.addApp(t, p.redirectURI)
+	for _, offline := range []bool{true, false} {
+		b := person.browser()
+		prompt := map[bool]string{true: "consent", false: ""}[offline]
+		a := person.signedIn(t, b, "prompt", prompt)
+		other.signedIn(t, b)
+		b.visit(t, p.endURL("client_id", other.appID), false)
+		select {
+		case call := <-calls:
+			_, id := p.token(t, a.body["id_token"])
+			if _, claims := p.token(t, call.PostForm.Get("logout_token")); claims["sid"] != id["sid"] {
+				t.Errorf("the logout token's sid is %v, want %v", claims["sid"], id["sid"])
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the back channel was not called")
+		}
+		wantNoCall(t, calls)
+		b.wantSession(t, false)
+		if offline {
+			person.wantAlive(t, a)
+		} else {
+			person.wantEnded(t, a)
+		}
+	}
+}
+
 // published returns the key IDs and the algorithms that the provider announces.
 func (p *provider) published(t *testing.T) (kids, algs []string) {
 	t.Helper()
@@ -334,17 +365,24 @@ func (p *provider) rotate(t *testing.T, alg string) (kid string) {
 	t.Helper()
 	before, _ := p.published(t)
 	p.admin.rotate(t, alg)
+	kids := p.otherKeys(t, before)
+	if len(kids) != 2 || kids[1] != before[0] || kids[0] == before[0] {
+		t.Errorf("the keys were %v and are %v: want the new one and the one before", before, kids)
+	}
+	return kids[0]
+}
+
+// otherKeys waits until the published ones differ: Logto takes a moment.
+func (p *provider) otherKeys(t *testing.T, before []string) []string {
+	t.Helper()
 	for range 100 {
-		if kids, _ := p.published(t); kids[0] != before[0] {
-			if len(kids) != 2 || kids[1] != before[0] {
-				t.Errorf("the keys were %v and are %v: want the new one and the one before", before, kids)
-			}
-			return kids[0]
+		if kids, _ := p.published(t); !slices.Equal(kids, before) {
+			return kids
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Fatal("the keys are the same after 10 s")
-	return ""
+	return nil
 }
 
 func (p *provider) testKeyRotated(t *testing.T) {
@@ -359,8 +397,13 @@ func (p *provider) testKeyRotated(t *testing.T) {
 		t.Errorf("the new ID token has %v, want kid %s", header, kid)
 	}
 	person.wantAlive(t, a)
-	p.rotate(t, "ES384")
+	both, _ := p.published(t)
+	p.admin.withdraw(t)
+	if kids := p.otherKeys(t, both); !slices.Equal(kids, []string{kid}) {
+		t.Errorf("published after a withdrawal: %v, want %s", kids, kid)
+	}
 	person.wantAlive(t, a)
+	p.rotate(t, "ES384")
 	got := b.visit(t, p.endURL("id_token_hint", hint, "post_logout_redirect_uri", p.home()), true)
 	var body map[string]any
 	if err := json.Unmarshal(got.body, &body); err != nil {
@@ -454,26 +497,29 @@ func wantNoPost(t *testing.T, posts <-chan posted, after string) {
 	}
 }
 
+// wantUser checks what a webhook's body says of the person.
+func (p *provider) wantUser(t *testing.T, body map[string]any, id, name string, suspended bool) {
+	t.Helper()
+	data, _ := body["data"].(map[string]any)
+	if data["id"] != id || data["username"] != p.username || data["name"] != name || data["isSuspended"] != suspended {
+		t.Errorf("want %s, suspended: %v: %v", name, suspended, body)
+	}
+	if params, ok := body["params"].(map[string]any); ok && len(params) > 0 && params["userId"] != id {
+		t.Errorf("params: %v", body)
+	}
+	for _, field := range []string{"primaryEmail", "primaryPhone", "avatar", "customData", "identities", "createdAt", "updatedAt"} {
+		if _, ok := data[field]; !ok {
+			t.Errorf("data has no %s: %v", field, body)
+		}
+	}
+}
+
 func (p *provider) testWebhooks(t *testing.T) {
 	address, posts := receiver(t)
 	hook := p.admin.addWebhook(t, address, "PostResetPassword", "User.Created", "User.Data.Updated", "User.SuspensionStatus.Updated",
 		"User.Deleted", "Organization.Membership.Updated")
 	person, id := p.newcomer(t)
-	person.signedIn(t, person.browser())
-	wantUser := func(body map[string]any, event, name string, suspended bool) {
-		t.Helper()
-		data, _ := body["data"].(map[string]any)
-		params, _ := body["params"].(map[string]any)
-		if data["id"] != id || data["username"] != person.username || data["name"] != name || data["isSuspended"] != suspended ||
-			event != "User.Created" && params["userId"] != id {
-			t.Errorf("%s: %v", event, body)
-		}
-		for _, field := range []string{"primaryEmail", "primaryPhone", "avatar", "customData", "identities", "createdAt", "updatedAt"} {
-			if _, ok := data[field]; !ok {
-				t.Errorf("%s: data has no %s: %v", event, field, data)
-			}
-		}
-	}
+	a := person.signedIn(t, person.browser())
 	for _, step := range []struct {
 		event     string
 		do        func()
@@ -481,13 +527,18 @@ func (p *provider) testWebhooks(t *testing.T) {
 		suspended bool
 	}{
 		{"User.Created", func() {}, "New Comer", false},
+		{"User.Data.Updated", func() { p.admin.rename(t, id, a.body["access_token"].(string), "Own Choice") }, "Own Choice", false},
 		{"User.Data.Updated", func() { p.admin.update(t, id, "Another Name", person.username+"@example.com", "") }, "Another Name", false},
 		{"User.SuspensionStatus.Updated", func() { p.admin.suspend(t, id, true) }, "Another Name", true},
 		{"User.SuspensionStatus.Updated", func() { p.admin.suspend(t, id, false) }, "Another Name", false},
 		{"User.Data.Updated", func() { p.admin.setPassword(t, id, p.password+"-2") }, "Another Name", false},
 	} {
 		step.do()
-		wantUser(wantPost(t, posts, hook, step.event), step.event, step.name, step.suspended)
+		body := wantPost(t, posts, hook, step.event)
+		person.wantUser(t, body, id, step.name, step.suspended)
+		if (body["params"] == nil) != (step.name == "Own Choice") {
+			t.Errorf("%s: params are for what came through the Management API: %v", step.event, body)
+		}
 	}
 	for _, step := range []struct {
 		field string
@@ -508,7 +559,7 @@ func (p *provider) testWebhooks(t *testing.T) {
 	p.admin.deleteSessions(t, id, true)
 	wantNoPost(t, posts, "the end of the sessions")
 	person.admin.remove(t, id)
-	wantUser(wantPost(t, posts, hook, "User.Deleted"), "User.Deleted", "Another Name", false)
+	person.wantUser(t, wantPost(t, posts, hook, "User.Deleted"), id, "Another Name", false)
 	wantNoPost(t, posts, "an event again, which was answered 500,")
 }
 

@@ -38,6 +38,18 @@ func (s *Server) Suspend(who string) { s.change(who, func(user *User) { user.Sus
 // Unsuspend lets a person sign in again. What was ended stays ended.
 func (s *Server) Unsuspend(who string) { s.change(who, func(user *User) { user.Suspended = false }) }
 
+// Edit is a person's own change of their name, picture and so on, in Logto's Account Center. The webhook's body names them
+// in data.id only: nothing came through the Management API.
+func (s *Server) Edit(who string, edit func(*User)) {
+	s.administer(func() []event {
+		user := s.known(who)
+		edit(&user)
+		user.Updated = s.opts.Now()
+		s.addUser(user)
+		return []event{{dataUpdated, map[string]any{"data": hookUser(user), "ip": "127.0.0.1"}}}
+	})
+}
+
 // ResetPassword sets a new password, as a person does who has forgotten theirs. Sessions and tokens live on.
 func (s *Server) ResetPassword(who, password string) {
 	s.administer(func() []event {
@@ -179,7 +191,7 @@ func (s *Server) setUser(user User) []event {
 			map[string]string{"userId": user.Subject}, map[string]any{"data": hookUser(user)})})
 	}
 	if data {
-		announce("User.Data.Updated", "/users/:userId")
+		announce(dataUpdated, "/users/:userId")
 	}
 	if suspension {
 		announce("User.SuspensionStatus.Updated", "/users/:userId/is-suspended")

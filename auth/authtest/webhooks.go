@@ -19,6 +19,7 @@ const (
 	SignatureHeader = "logto-signature-sha-256"
 
 	webhookTimeout    = 10 * time.Second
+	dataUpdated       = "User.Data.Updated"
 	membershipUpdated = "Organization.Membership.Updated"
 )
 
@@ -96,6 +97,9 @@ func (s *Server) postWebhook(hook Webhook, e event) (status int, err error) {
 // byAPI adds to a body what Logto says of the Management API's request that made a change.
 func byAPI(method, route string, status int, params map[string]string, body map[string]any) map[string]any {
 	path := route
+	if params == nil {
+		params = map[string]string{}
+	}
 	for name, value := range params {
 		path = strings.ReplaceAll(path, ":"+name, value)
 	}
