@@ -26,6 +26,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // Scopes of Logto beyond those that are always asked for (openid, profile, offline_access).
@@ -134,7 +136,7 @@ type Client struct {
 	resources []string
 	http      *http.Client
 	provider  *cached[*provider]
-	keys      *keySet
+	keys      *cached[[]jose.JSONWebKey]
 	replays   Replays
 	log       *slog.Logger
 }
@@ -172,7 +174,7 @@ func New(config Config) (*Client, error) {
 		c.log = slog.Default()
 	}
 	c.provider = newProviderCache(c.issuer, c.http)
-	c.keys = newKeySet(c.http, c.provider)
+	c.keys = newKeyCache(c.http, c.provider)
 	return c, nil
 }
 

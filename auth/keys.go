@@ -7,94 +7,86 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/time/rate"
 )
 
 // maxKeys bounds how many keys a token without a usable kid is tried against.
 const maxKeys = 16
 
-// keySet is Logto's public keys, as go-oidc's verifier wants them. Unlike go-oidc's own it forgets a withdrawn key, and
-// no flood of bad tokens makes it fetch more than five times at once and then once in ten seconds.
-type keySet struct {
-	keys     *cached[[]jose.JSONWebKey]
-	provider *cached[*provider]
+// newKeyCache holds Logto's public keys. Unlike go-oidc's own set it forgets a withdrawn key, and no flood of bad tokens
+// makes it fetch more often than it should.
+func newKeyCache(client *http.Client, discovery *cached[*provider]) *cached[[]jose.JSONWebKey] {
+	return newCached(10*time.Minute, time.Hour, func(ctx context.Context) ([]jose.JSONWebKey, error) {
+		p, err := discovery.get(ctx) // known by now: verifySignature has asked for it
+		if err != nil {
+			return nil, err
+		}
+		var set struct {
+			Keys []json.RawMessage `json:"keys"`
+		}
+		if err := fetch(ctx, client, p.JWKSURI, &set); err != nil {
+			return nil, fmt.Errorf("fetch keys: %w", err)
+		}
+		return usableKeys(set.Keys)
+	})
 }
 
-func newKeySet(client *http.Client, discovery *cached[*provider]) *keySet {
-	return &keySet{
-		provider: discovery,
-		keys: &cached[[]jose.JSONWebKey]{
-			fresh: 10 * time.Minute,
-			stale: time.Hour,
-			limit: rate.NewLimiter(rate.Every(10*time.Second), 5),
-			fetch: func(ctx context.Context) ([]jose.JSONWebKey, error) {
-				p, err := discovery.get(ctx)
-				if err != nil {
-					return nil, err
-				}
-				var set struct {
-					Keys []json.RawMessage `json:"keys"`
-				}
-				if err := fetch(ctx, client, p.JWKSURI, &set); err != nil {
-					return nil, fmt.Errorf("fetch keys: %w", err)
-				}
-				return usableKeys(set.Keys)
-			},
-		},
-	}
-}
-
-// VerifySignature implements oidc.KeySet. When no key fits, the keys are fetched again, for Logto may have begun to
-// sign with a new one.
-func (s *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	p, err := s.provider.get(ctx)
+// verifySignature returns the payload of a token that one of Logto's keys has signed. When none fits, Logto may have begun
+// to sign with a new key, or with another algorithm, so it is asked again. [ErrProvider] means that it could not be
+// asked, be it by the limit, so nobody knows.
+//
+// A stranger's token that names a known key and was not signed by it is refused at once. For one that came from the token
+// endpoint, the keys are fetched all the same: the new key may have an old one's name.
+func (c *Client) verifySignature(ctx context.Context, raw string, h header, who caller) ([]byte, error) {
+	announced := func(p *provider) bool { return slices.Contains(p.SigningAlgs, h.Algorithm) }
+	p, err := c.provider.find(ctx, who, announced)
 	if err != nil {
 		return nil, err
 	}
-	var algorithms []jose.SignatureAlgorithm
-	for _, alg := range p.SigningAlgs {
-		algorithms = append(algorithms, jose.SignatureAlgorithm(alg))
+	if !announced(p) {
+		return nil, fmt.Errorf("%w: algorithm %q is not announced", ErrInvalidToken, printable(h.Algorithm))
 	}
-	jws, err := jose.ParseSignedCompact(jwt, algorithms)
-	if err != nil {
-		return nil, fmt.Errorf("parse token: %w", err)
-	}
-	keys, err := s.keys.get(ctx)
+	var payload []byte
+	verified := false
+	_, err = c.keys.find(ctx, who, func(keys []jose.JSONWebKey) bool {
+		keys = h.fitting(keys)
+		if len(keys) == 0 {
+			return false
+		}
+		payload, verified = verifyWith(keys, raw, h.Algorithm)
+		return verified || who == strangers && h.KeyID != ""
+	})
 	if err != nil {
 		return nil, err
 	}
-	if payload, ok := verifyWith(keys, jws); ok {
-		return payload, nil
+	if !verified {
+		return nil, fmt.Errorf("%w: no key verifies the signature", ErrInvalidToken)
 	}
-	if s.keys.exhausted() { // do not let a bad token wait
-		return nil, errors.New("no key verifies the signature")
-	}
-	if keys, err = s.keys.renew(ctx); err != nil {
-		return nil, err
-	}
-	if payload, ok := verifyWith(keys, jws); ok {
-		return payload, nil
-	}
-	return nil, errors.New("no key verifies the signature")
+	return payload, nil
 }
 
-// verifyWith tries the keys of the token's kid, or all of them if it names none (OpenID Connect Core §10.1).
-// go-jose refuses an algorithm that is not the key's.
-func verifyWith(keys []jose.JSONWebKey, jws *jose.JSONWebSignature) ([]byte, bool) {
-	if len(jws.Signatures) != 1 {
+// fitting returns the keys that may have signed the token: those of its kid, or all of them if it names none (OpenID Connect
+// Core §10.1), and of its algorithm.
+func (h header) fitting(keys []jose.JSONWebKey) []jose.JSONWebKey {
+	var fitting []jose.JSONWebKey
+	for _, key := range keys {
+		if (h.KeyID == "" || h.KeyID == key.KeyID) && (key.Algorithm == "" || key.Algorithm == h.Algorithm) {
+			fitting = append(fitting, key)
+		}
+	}
+	return fitting
+}
+
+// verifyWith tries the keys. go-jose refuses a key whose kind is not the algorithm's.
+func verifyWith(keys []jose.JSONWebKey, raw, algorithm string) ([]byte, bool) {
+	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(algorithm)})
+	if err != nil {
 		return nil, false
 	}
-	header := jws.Signatures[0].Protected
 	for _, key := range keys {
-		if header.KeyID != "" && key.KeyID != header.KeyID {
-			continue
-		}
-		if key.Algorithm != "" && key.Algorithm != header.Algorithm {
-			continue
-		}
 		if payload, err := jws.Verify(key); err == nil {
 			return payload, true
 		}

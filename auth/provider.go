@@ -6,13 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
-	"golang.org/x/sync/singleflight"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -43,22 +40,18 @@ var asymmetric = []string{
 }
 
 func newProviderCache(issuer string, client *http.Client) *cached[*provider] {
-	return &cached[*provider]{
-		fresh: time.Hour,
-		stale: 24 * time.Hour, // addresses hardly ever change: an outage of Logto should not be made worse
-		limit: rate.NewLimiter(rate.Every(time.Second), 10),
-		fetch: func(ctx context.Context) (*provider, error) {
-			// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
-			var p provider
-			if err := fetch(ctx, client, issuer+"/.well-known/openid-configuration", &p); err != nil {
-				return nil, fmt.Errorf("discovery: %w", err)
-			}
-			if p.Issuer != issuer { // Discovery §4.3
-				return nil, fmt.Errorf("discovery: %w: the document is of another issuer", ErrProvider)
-			}
-			return &p, p.complete()
-		},
-	}
+	// Addresses hardly ever change, so they serve for a day in an outage of Logto.
+	return newCached(time.Hour, 24*time.Hour, func(ctx context.Context) (*provider, error) {
+		// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
+		var p provider
+		if err := fetch(ctx, client, issuer+"/.well-known/openid-configuration", &p); err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+		if p.Issuer != issuer { // Discovery §4.3
+			return nil, fmt.Errorf("discovery: %w: the document is of another issuer", ErrProvider)
+		}
+		return &p, p.complete()
+	})
 }
 
 // complete checks what sign-in cannot do without, and cuts the announced algorithms by our own list.
@@ -145,75 +138,4 @@ func inward(next http.RoundTripper, endpoint, internal string) http.RoundTripper
 		}
 		return next.RoundTrip(r)
 	})
-}
-
-// cached holds one thing that Logto publishes: fetched once for all who wait for it, used for a while, and kept a
-// little longer when it can't be fetched again. A failure is never kept.
-type cached[T any] struct {
-	fetch func(context.Context) (T, error)
-	fresh time.Duration // used without asking
-	stale time.Duration // used when asking fails
-	limit *rate.Limiter
-
-	flight singleflight.Group
-	mu     sync.Mutex
-	value  T
-	at     time.Time // when it was fetched; zero: there is no value yet
-	next   time.Time // when to ask for a newer one
-}
-
-// retryAfter is how long a value that could not be renewed serves before that is tried again, so that not every call
-// waits for a Logto that does not answer.
-const retryAfter = 10 * time.Second
-
-// get returns the value, fetching it if there is none that is fresh.
-func (c *cached[T]) get(ctx context.Context) (T, error) {
-	c.mu.Lock()
-	value, usable, fresh := c.value, time.Since(c.at) < c.stale, time.Now().Before(c.next)
-	c.mu.Unlock()
-	if usable && (fresh || c.exhausted()) {
-		return value, nil
-	}
-	fetched, err := c.renew(ctx)
-	if err != nil && usable {
-		return value, nil
-	}
-	return fetched, err
-}
-
-// exhausted reports whether the next fetch would have to wait for the limit.
-func (c *cached[T]) exhausted() bool { return c.limit.Tokens() < 1 }
-
-// renew fetches the value however fresh it is. All who wait share one request, which none of them can cancel; it ends
-// by its own time-out.
-func (c *cached[T]) renew(ctx context.Context) (T, error) {
-	shared := c.flight.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-		defer cancel()
-		if err := c.limit.Wait(ctx); err != nil {
-			return nil, fmt.Errorf("%w: too many requests: %w", ErrProvider, err)
-		}
-		value, err := c.fetch(ctx)
-		now := time.Now()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if err != nil {
-			if later := now.Add(retryAfter); c.next.Before(later) {
-				c.next = later
-			}
-			return nil, err
-		}
-		c.value, c.at, c.next = value, now, now.Add(c.fresh)
-		return value, nil
-	})
-	var none T
-	select {
-	case <-ctx.Done():
-		return none, fmt.Errorf("%w: %w", ErrProvider, ctx.Err())
-	case result := <-shared:
-		if result.Err != nil {
-			return none, result.Err
-		}
-		return result.Val.(T), nil
-	}
 }

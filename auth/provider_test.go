@@ -144,7 +144,7 @@ func TestOutage(t *testing.T) {
 		for range 20 {
 			a.visit(t, auth.SignInOptions{})
 		}
-		if waited := time.Since(begin); waited > 10*time.Second {
+		if waited := time.Since(begin); waited > 2*time.Second {
 			t.Errorf("20 sign-ins waited %v for discovery", waited)
 		}
 		a.wantCalls(t, authtest.Discovery, 1)
@@ -152,5 +152,6 @@ func TestOutage(t *testing.T) {
 		a.wantError(t, a.client.Ready(t.Context()), auth.ErrProvider)
 		a.idp.Behave()
 		a.signIn(t)
+		time.Sleep(10 * time.Second) // what hangs ends
 	})
 }

@@ -14,13 +14,16 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 )
 
-// maxToken bounds a token's length in bytes; Logto's have about 1 KB.
-const maxToken = 64 << 10
+const (
+	maxToken  = 64 << 10 // bytes of a token; Logto's have about 1 KB
+	maxHeader = 2 << 10  // bytes of its first part; Logto's have about 120
+)
 
 // checks are what distinguishes one kind of token from another.
 type checks struct {
 	audience string
 	types    []string // allowed values of the header's typ, in lower case; "" is none
+	from     caller   // who gave us the token
 }
 
 // verify checks what all of Logto's tokens have in common: a signature by one of its keys and an allowed algorithm,
@@ -30,42 +33,57 @@ func (c *Client) verify(ctx context.Context, raw string, want checks) ([]byte, *
 	if len(raw) > maxToken {
 		return nil, nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalidToken, maxToken)
 	}
-	if typ, err := headerType(raw); err != nil || !slices.Contains(want.types, typ) {
-		return nil, nil, fmt.Errorf("%w: typ %q", ErrInvalidToken, printable(typ))
-	}
-	p, err := c.provider.get(ctx)
+	h, err := parseHeader(raw)
 	if err != nil {
 		return nil, nil, err
 	}
-	keys := &causeKeeper{keySet: c.keys}
-	token, err := oidc.NewVerifier(c.issuer, keys, &oidc.Config{
+	if !slices.Contains(want.types, strings.ToLower(h.Type)) { // a media type: case does not count (RFC 7515 §4.1.9)
+		return nil, nil, fmt.Errorf("%w: typ %q", ErrInvalidToken, printable(h.Type))
+	}
+	if !slices.Contains(asymmetric, h.Algorithm) {
+		return nil, nil, fmt.Errorf("%w: algorithm %q", ErrInvalidToken, printable(h.Algorithm))
+	}
+	payload, err := c.verifySignature(ctx, raw, h, want.from)
+	if err != nil {
+		return nil, nil, err
+	}
+	token, err := oidc.NewVerifier(c.issuer, verified(payload), &oidc.Config{
 		ClientID:             want.audience,
-		SupportedSigningAlgs: p.SigningAlgs,
+		SupportedSigningAlgs: []string{h.Algorithm},
 		SkipExpiryCheck:      true, // go-oidc knows no leeway
 	}).Verify(ctx, raw)
-	if errors.Is(keys.err, ErrProvider) {
-		return nil, nil, keys.err
-	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %s", ErrInvalidToken, printable(err.Error()))
-	}
-	var payload json.RawMessage
-	if err := token.Claims(&payload); err != nil {
 		return nil, nil, fmt.Errorf("%w: %s", ErrInvalidToken, printable(err.Error()))
 	}
 	return payload, token, c.check(payload, want.audience)
 }
 
-// causeKeeper remembers why a signature could not be verified, which go-oidc reduces to a text.
-type causeKeeper struct {
-	*keySet
-	err error
+// header is what a JWT says about its signature (RFC 7515 §4.1).
+type header struct {
+	Type      string `json:"typ"`
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
 }
 
-func (k *causeKeeper) VerifySignature(ctx context.Context, jwt string) (payload []byte, err error) {
-	payload, k.err = k.keySet.VerifySignature(ctx, jwt)
-	return payload, k.err
+// parseHeader reads the first of a JWT's three parts, so that what can't be good costs little.
+func parseHeader(raw string) (header, error) {
+	var h header
+	first, _, _ := strings.Cut(raw, ".")
+	if len(first) > maxHeader || strings.Count(raw, ".") != 2 {
+		return h, fmt.Errorf("%w: not a signed JWT", ErrInvalidToken)
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(first)
+	if err != nil || json.Unmarshal(decoded, &h) != nil {
+		return h, fmt.Errorf("%w: the header is not one of a JWT", ErrInvalidToken)
+	}
+	return h, nil
 }
+
+// verified is the payload of a token whose signature was checked. It stands in for the keys where go-oidc would ask them.
+type verified []byte
+
+// VerifySignature implements oidc.KeySet.
+func (v verified) VerifySignature(context.Context, string) ([]byte, error) { return v, nil }
 
 // check compares what every token says about itself: iss and aud once more, for go-oidc takes "AUD" for "aud", as
 // encoding/json does, and the times, of which exp and iat are required (RFC 7519 §4.1).
@@ -104,7 +122,7 @@ var idTokenTypes = []string{"", "jwt"}
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
 // it is given: an ID token from a refresh carries none, or the old one. It returns the claims and the identity record.
 func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, identity []byte, err error) {
-	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: idTokenTypes})
+	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: idTokenTypes, from: ours})
 	if err != nil {
 		return IDTokenClaims{}, nil, err
 	}
@@ -135,7 +153,9 @@ var accessTokenTypes = []string{"at+jwt", "application/at+jwt"}
 
 // VerifyAccessToken verifies a token that an API has received (RFC 9068 §4): signature, iss, exp, iat, nbf, typ, and
 // that it is for audience, the API's own resource indicator. Then ask the claims for [AccessTokenClaims.HasScopes]
-// and [AccessTokenClaims.Organization]. A refusal is [ErrInvalidToken]; [ErrProvider] is Logto's keys not to be had.
+// and [AccessTokenClaims.Organization]. A refusal is [ErrInvalidToken]; [ErrProvider] means that
+// nobody knows, because Logto's keys can't be had, or tokens with unknown keys have used up how often they are asked for:
+// the caller may try again in a second.
 func (c *Client) VerifyAccessToken(ctx context.Context, raw, audience string) (AccessTokenClaims, error) {
 	if audience == "" {
 		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: no audience", ErrInvalidOption)
@@ -152,18 +172,4 @@ func (c *Client) VerifyAccessToken(ctx context.Context, raw, audience string) (A
 		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: sub or client_id is missing", ErrInvalidToken)
 	}
 	return claims, nil
-}
-
-// headerType returns the typ of a JWT's header in lower case (RFC 7515 §4.1.9: a media type, so case does not count).
-func headerType(raw string) (string, error) {
-	encoded, _, _ := strings.Cut(raw, ".")
-	decoded, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
-		return "", err
-	}
-	var header struct {
-		Type string `json:"typ"`
-	}
-	err = json.Unmarshal(decoded, &header)
-	return strings.ToLower(header.Type), err
 }
