@@ -25,6 +25,9 @@ func (app App) backchannelLogout(c *gin.Context) {
 	} else if name, ok := errors.AsType[*statusError](err); ok {
 		code, kind = name.status, "invalid_request"
 	}
+	if code == http.StatusServiceUnavailable {
+		c.Header("Retry-After", "5")
+	}
 	c.JSON(code, gin.H{"error": kind})
 }
 
