@@ -48,7 +48,8 @@ const resourceOrganizations = "urn:logto:resource:organizations"
 
 // Config names the Logto and the application in it.
 type Config struct {
-	// Endpoint is Logto's base URL, such as https://tenant.logto.app; the issuer is Endpoint + "/oidc".
+	// Endpoint is Logto's base URL, such as https://tenant.logto.app; the issuer is Endpoint + "/oidc". A discovery
+	// document (OpenID Connect Discovery 1.0 §4) whose endpoints are of another origin is refused.
 	Endpoint string `yaml:"endpoint" env:"LOGTO_ENDPOINT"`
 	// InternalEndpoint, if set, is where connections to Endpoint really go, for a Logto that has another
 	// address inside a container network. Tokens are still checked against Endpoint.

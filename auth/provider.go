@@ -54,11 +54,29 @@ func newProviderCache(issuer string, client *http.Client) *cached[*provider] {
 	})
 }
 
-// complete checks what sign-in cannot do without, and cuts the announced algorithms by our own list.
+// complete checks what sign-in cannot do without, and cuts the announced algorithms by our own list. Codes, tokens and the
+// application's secret go to these endpoints, so a document can't send them to another origin than the issuer's.
 func (p *provider) complete() error {
-	for _, endpoint := range []string{p.AuthorizationEndpoint, p.TokenEndpoint, p.UserinfoEndpoint, p.JWKSURI} {
-		if u, err := url.Parse(endpoint); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			return fmt.Errorf("discovery: %w: an endpoint is missing or not a URL", ErrProvider)
+	issuer, err := url.Parse(p.Issuer)
+	if err != nil {
+		return fmt.Errorf("discovery: %w: issuer is not a URL", ErrProvider)
+	}
+	for _, endpoint := range []struct {
+		field, address string
+		optional       bool
+	}{
+		{"authorization_endpoint", p.AuthorizationEndpoint, false},
+		{"token_endpoint", p.TokenEndpoint, false},
+		{"userinfo_endpoint", p.UserinfoEndpoint, false},
+		{"jwks_uri", p.JWKSURI, false},
+		{"revocation_endpoint", p.RevocationEndpoint, true},
+		{"end_session_endpoint", p.EndSessionEndpoint, true},
+	} {
+		if endpoint.address == "" && endpoint.optional {
+			continue
+		}
+		if u, err := url.Parse(endpoint.address); err != nil || u.Scheme != issuer.Scheme || u.Host != issuer.Host {
+			return fmt.Errorf("discovery: %w: %s is missing or not of the issuer's origin", ErrProvider, endpoint.field)
 		}
 	}
 	p.SigningAlgs = slices.DeleteFunc(p.SigningAlgs, func(alg string) bool { return !slices.Contains(asymmetric, alg) })

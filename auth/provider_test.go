@@ -3,8 +3,12 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,6 +68,12 @@ func TestDiscoveryFails(t *testing.T) {
 		{"no keys", noField("jwks_uri"), 0},
 		{"an endpoint that is a path", field("token_endpoint", "/oidc/token"), 0},
 		{"an endpoint of another scheme", field("authorization_endpoint", "javascript://host/%0aalert(1)"), 0},
+		{"an endpoint over https", authtest.EditJSON(func(d map[string]any) {
+			d["jwks_uri"] = strings.Replace(d["jwks_uri"].(string), "http:", "https:", 1)
+		}), 0},
+		{"an endpoint that looks like the issuer's", authtest.EditJSON(func(d map[string]any) {
+			d["token_endpoint"] = strings.Replace(d["token_endpoint"].(string), "/oidc", "@host.example/oidc", 1)
+		}), 0},
 		{"an endpoint that is no text", field("token_endpoint", 7), 0},
 		{"no algorithm", noField("id_token_signing_alg_values_supported"), 0},
 		{"symmetric algorithms alone", field("id_token_signing_alg_values_supported", []string{"HS256", "none"}), 0},
@@ -84,6 +94,56 @@ func TestDiscoveryFails(t *testing.T) {
 			a.signIn(t)
 			if err := a.client.Ready(t.Context()); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestDiscoveryMovesNothing: no endpoint is called, nor is a browser sent to one, that is not of the issuer's own origin.
+func TestDiscoveryMovesNothing(t *testing.T) {
+	for _, name := range []string{
+		"authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri", "revocation_endpoint", "end_session_endpoint",
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(t)
+			a.signIn(t)
+			called := make(chan *http.Request, 100)
+			other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { called <- r }))
+			defer other.Close()
+			a.idp.On(authtest.Discovery, authtest.EditJSON(func(document map[string]any) {
+				u, _ := url.Parse(document[name].(string)) // it is one
+				document[name] = other.URL + u.Path
+			}))
+			restarted := a.newClient(t)
+			fault := restarted.Ready(t.Context())
+			a.wantError(t, fault, auth.ErrProvider)
+			if text := fmt.Sprint(fault); !strings.Contains(text, name) || strings.Contains(text, other.URL) {
+				t.Errorf("the fault does not name the field alone: %v", fault)
+			}
+
+			session := restarted.Session(a.storage)
+			address, err := session.SignIn(t.Context(), auth.SignInOptions{RedirectURI: callbackURI})
+			a.wantError(t, err, auth.ErrProvider)
+			if address != "" {
+				t.Errorf("an authorization request: %s", address)
+			}
+			_, err = session.HandleSignInCallback(t.Context(), a.visit(t, auth.SignInOptions{}))
+			a.wantError(t, err, auth.ErrProvider)
+			_, err = session.FetchUserInfo(t.Context())
+			a.wantError(t, err, auth.ErrProvider)
+			_, err = session.AccessToken(t.Context(), shopping)
+			a.wantError(t, err, auth.ErrProvider)
+			_, err = restarted.VerifyAccessToken(t.Context(), a.idp.AccessToken("ada", shopping), shopping)
+			a.wantError(t, err, auth.ErrProvider)
+			address, err = session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+			a.wantError(t, err, nil)
+			if address != homeURI {
+				t.Errorf("signed out to %s", address)
+			}
+			select {
+			case r := <-called:
+				t.Errorf("another host got %s %s %v", r.Method, r.URL, r.Header)
+			default:
 			}
 		})
 	}
