@@ -14,6 +14,42 @@ import (
 	"example.com/logto-gin-starter/auth/authtest"
 )
 
+// BenchmarkJunkTokens compares a token that can't be good, as large as an Authorization header may be, with a good one. They
+// take turns, so that whatever else the machine does slows both; "ratio" is what counts.
+func BenchmarkJunkTokens(b *testing.B) {
+	a := newApp(b)
+	fill := authtest.Claim("junk", strings.Repeat("x", 9<<10))
+	good := a.idp.AccessToken("ada", shopping)
+	for _, tt := range []struct{ name, token string }{
+		{"no token", strings.Repeat("x", 16<<10)},
+		{"dots", strings.Repeat(".", 16<<10)},
+		{"large header", a.idp.AccessToken("ada", shopping, authtest.Header("junk", strings.Repeat("x", 9<<10)))},
+		{"another typ", a.idp.AccessToken("ada", shopping, fill, authtest.Header("typ", "JWT"))},
+		{"HS256", a.idp.AccessToken("ada", shopping, fill, authtest.SignedWithSecret)},
+		{"an algorithm not announced", a.idp.AccessToken("ada", shopping, fill, authtest.SignedWithForeignKey("RS256"))},
+		{"unknown kid", a.idp.AccessToken("ada", shopping, fill, authtest.Header("kid", "nobody"))},
+		{"unknown kid of 1 KB", a.idp.AccessToken("ada", shopping, fill, authtest.Header("kid", strings.Repeat("x", 1<<10)))},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			var took [2]time.Duration
+			for b.Loop() {
+				for i, token := range []string{tt.token, good} {
+					start := time.Now()
+					_, err := a.client.VerifyAccessToken(b.Context(), token, shopping)
+					took[i] += time.Since(start)
+					if (err == nil) != (i == 1) {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(took[0].Nanoseconds())/float64(b.N), "junk-ns/op")
+			b.ReportMetric(float64(took[1].Nanoseconds())/float64(b.N), "good-ns/op")
+			b.ReportMetric(float64(took[0])/float64(took[1]), "ratio")
+			b.ReportMetric(0, "ns/op") // of both together, which says nothing
+		})
+	}
+}
+
 // capital renames a claim, which encoding/json would not notice.
 func capital(name string) func(*authtest.JWT) {
 	return func(t *authtest.JWT) {
@@ -83,8 +119,13 @@ func TestVerifyAccessToken(t *testing.T) {
 	t.Run("no token at all", func(t *testing.T) {
 		a.forget()
 		client := a.newClient(t)
+		header := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) + "." }
 		for _, raw := range []string{"", ".", "..", "...", "a.b.c", "{}", strings.Repeat("x", 1<<20), "opaque-token",
-			base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt`)) + ".."} {
+			header(`{"typ":"at+jwt`) + ".", header(`{"typ":"at+jwt"}`) + "e30.AA",
+			header(`{"typ":"at+jwt","alg":"none"}`) + "e30.", header(`{"typ":"at+jwt","alg":"HS256"}`) + "e30.AA",
+			header(`{"typ":"at+jwt","alg":"ES384"}`) + "e30", header(`{"typ":"at+jwt","alg":"ES384"}`) + "e30.AA.AA",
+			header(`{"typ":"at+jwt","alg":"ES384","kid":"`+strings.Repeat("x", 2000)+`"}`) + "e30.AA",
+		} {
 			_, err := client.VerifyAccessToken(t.Context(), raw, shopping)
 			a.wantError(t, err, auth.ErrInvalidToken)
 		}
