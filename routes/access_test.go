@@ -127,6 +127,9 @@ func TestWhoWantsWhat(t *testing.T) {
 		{"*/*", 401, "text/html"}, // curl
 		{"image/png", 401, "text/html"},
 		{"text/html;q=nonsense,;;;,", 303, "text/html"},
+		{"application/json ; charset=utf-8 ; Q = 0.5 , text/html;q=0.6", 303, "text/html"},
+		{"text/html;q=0.5;q=0.9, application/json;q=0.6", 401, "application/json"},
+		{"application/json;q=2, text/html;q=-1", 303, "text/html"}, // neither is a weight
 	} {
 		out := s.browser(t).get("/protected/sessions", "Accept", tt.accept)
 		if out.status != tt.out {

@@ -16,8 +16,18 @@ import (
 
 const (
 	maxURI  = 8 << 10  // bytes; longer: 414
-	maxBody = 64 << 10 // bytes; more: 413. Headers have their limit in the server: 431
+	maxBody = 64 << 10 // bytes; more: 413
 )
+
+// maxHeaders bounds the headers that are parsed, in bytes over all lines of each; more: 431. All headers together have their
+// limit in the server.
+var maxHeaders = map[string]int{
+	"Accept":          2 << 10,
+	"Accept-Language": 1 << 10,
+	"Authorization":   16 << 10,
+	"Content-Type":    1 << 10,
+	"Cookie":          16 << 10,
+}
 
 // requestTime bounds what a request may wait for in all. What it has begun by then may take a little longer.
 const requestTime = 30 * time.Second
@@ -110,16 +120,37 @@ func contentSecurityPolicy(issuer string) string {
 		"; frame-ancestors 'none'; base-uri 'none'"
 }
 
-// limit refuses what is too large before it is read.
+// limit refuses what is too large before it is read (RFC 9110 §15.5.14 and §15.5.15, RFC 6585 §5).
 func (app App) limit(c *gin.Context) {
+	code := 0
 	switch {
+	case dropLarge(c.Request.Header):
+		code = http.StatusRequestHeaderFieldsTooLarge
 	case len(c.Request.RequestURI) > maxURI:
-		app.stop(c, &statusError{http.StatusRequestURITooLong, "too_large"})
+		code = http.StatusRequestURITooLong
 	case c.Request.ContentLength > maxBody:
-		app.stop(c, &statusError{http.StatusRequestEntityTooLarge, "too_large"})
+		code = http.StatusRequestEntityTooLarge
 	default:
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
+		return
 	}
+	app.chooseLanguage(c) // of the page that says so
+	app.stop(c, &statusError{code, "too_large"})
+}
+
+// dropLarge reports whether a header is beyond its limit, and takes it out, so that the answer does not read it either.
+func dropLarge(header http.Header) (dropped bool) {
+	for name, limit := range maxHeaders {
+		size := 0
+		for _, line := range header[name] {
+			size += len(line)
+		}
+		if size > limit {
+			delete(header, name)
+			dropped = true
+		}
+	}
+	return dropped
 }
 
 // bound gives a request its time.

@@ -2,7 +2,6 @@ package routes
 
 import (
 	"errors"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -95,17 +94,29 @@ func wantsJSON(c *gin.Context) bool { return accepts(c, "application/json") > ac
 
 // accepts returns the weight that the client gives to a media type, from 0 to 1 (RFC 9110 §12.5.1).
 func accepts(c *gin.Context, mediaType string) float64 {
-	for entry := range strings.SplitSeq(strings.Join(c.Request.Header.Values("Accept"), ","), ",") {
-		name, parameters, err := mime.ParseMediaType(entry)
-		if err != nil || name != mediaType {
-			continue
+	for _, line := range c.Request.Header.Values("Accept") {
+		for entry := range strings.SplitSeq(line, ",") {
+			name, parameters, _ := strings.Cut(entry, ";")
+			if strings.EqualFold(strings.TrimSpace(name), mediaType) {
+				return weight(parameters)
+			}
 		}
-		if weight, err := strconv.ParseFloat(parameters["q"], 64); err == nil {
-			return weight
-		}
-		return 1
 	}
 	return 0
+}
+
+// weight reads the parameter q (RFC 9110 §12.4.2), which is 1 if it is missing or nonsense.
+func weight(parameters string) float64 {
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(parameter, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "q") {
+			continue
+		}
+		if q, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil && q >= 0 && q <= 1 {
+			return q
+		}
+	}
+	return 1
 }
 
 func isWebURL(s string) bool {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -234,6 +236,66 @@ func TestLimits(t *testing.T) {
 		in.get("/protected/tokens?a=%zz"), in.do("POST", "/protected/sessions", "end=x", "Content-Type", "multipart/form-data; boundary"),
 	} {
 		in.want(a, 400, "")
+	}
+}
+
+// TestHeaderLimits: a header that is parsed is refused beyond its limit, before it is parsed.
+func TestHeaderLimits(t *testing.T) {
+	s := newSite(t)
+	b := s.signedIn(t, "ada")
+	send := func(path string, header http.Header) reply {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = header
+		response, err := b.http.Transport.RoundTrip(request) // without the browser's cookies
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply{response.StatusCode, response.Header, string(body)}
+	}
+	for name, limit := range map[string]int{
+		"Accept": 2 << 10, "Accept-Language": 1 << 10, "Authorization": 16 << 10, "Content-Type": 1 << 10, "Cookie": 16 << 10,
+	} {
+		half, rest := strings.Repeat(",", limit/2), strings.Repeat(";", limit/2)
+		for _, path := range []string{"/", "/healthz", "/api/resource", "/unknown"} {
+			if a := send(path, http.Header{name: {half, rest}}); a.status == 431 {
+				t.Errorf("%s of %d bytes: %d on %s", name, limit, a.status, path)
+			}
+			a := send(path, http.Header{name: {half, rest + "x"}})
+			if a.status != 431 || !strings.Contains(a.body, s.app.Messages.Text("en", "error.too_large.title")) {
+				t.Errorf("%s of %d bytes in two lines: %d on %s\n%s", name, limit+1, a.status, path, a.body)
+			}
+		}
+		header := http.Header{"Accept": {"application/json"}, "Accept-Language": {"th"}}
+		header[name] = []string{strings.Repeat("x", limit+1)}
+		a := send("/", header)
+		if name != "Accept" && a.body != fmt.Sprintf(`{"error":"too_large","request_id":%q}`, a.header.Get("X-Request-Id")) {
+			t.Errorf("%s, JSON: %s", name, a.body)
+		}
+		header.Set("Accept", "text/html")
+		if a := send("/", header); name != "Accept" && name != "Accept-Language" && !strings.Contains(a.body, `<html lang="th">`) {
+			t.Errorf("%s, the page is not in Thai: %s", name, a.body)
+		}
+	}
+}
+
+// TestAcceptIsCheap: entries about other media types cost nothing but to pass over them.
+func TestAcceptIsCheap(t *testing.T) {
+	for _, junk := range []string{",", "a/b,", "text/xml;q=0.1;a=b,", `text/htm;a="b",`} {
+		c, _ := gin.CreateTestContext(httptest.NewRecorder())
+		c.Request = httptest.NewRequest("GET", "/", nil)
+		c.Request.Header.Set("Accept", strings.Repeat(junk, 2<<10/len(junk)))
+		if allocated := testing.AllocsPerRun(10, func() { wantsHTML(c) }); allocated > 0 {
+			t.Errorf("%q: %v allocations", junk, allocated)
+		}
 	}
 }
 

@@ -46,8 +46,8 @@ func New(app App) http.Handler {
 		app.bound,             // nothing waits for ever; before recover, whose answer must still find the request alive
 		app.recover,           // covers everything below
 		app.harden,            // headers for every answer, errors too
+		app.limit,             // before anything reads the headers or the body
 		app.chooseLanguage,    // errors are pages too
-		app.limit,             // before anything reads the body
 		app.refuseCrossOrigin, // before anything acts on the request
 	)
 	r.NoRoute(app.tryLoadSession, app.handle(notFound))
