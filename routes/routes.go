@@ -66,8 +66,8 @@ func New(app App) http.Handler {
 	// a handler's own values, by sessions.Default(c).
 	site := r.Group("/", app.loadSession(), sessions.Sessions("sid", app.Sessions))
 	site.Match(read, "/", app.handle(app.home))
-	site.GET("/sign-in", app.handle(app.signIn))
-	site.GET("/sign-up", app.handle(app.signUp))
+	site.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
+	site.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
 	site.GET("/callback", app.handle(app.callback))
 	site.Match(read, "/sign-out", app.handle(app.askSignOut))
 	site.POST("/sign-out", app.handle(app.signOut))

@@ -11,6 +11,15 @@ import (
 	"example.com/logto-gin-starter/auth"
 )
 
+// navigated refuses what a browser loads for a page, such as <img src="/sign-in">: no person asked for it. A browser that does
+// not say what for it loads something passes (Fetch Metadata Request Headers §2.1).
+func navigated(c *gin.Context) error {
+	if destination := c.GetHeader("Sec-Fetch-Dest"); destination != "" && destination != "document" {
+		return &statusError{http.StatusForbidden, "forbidden"}
+	}
+	return nil
+}
+
 // signIn sends the browser to Logto.
 func (app App) signIn(c *gin.Context) error { return app.goToLogto(c, "") }
 

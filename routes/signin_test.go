@@ -53,6 +53,29 @@ func TestWhatTheProviderSees(t *testing.T) {
 	}
 }
 
+// TestSignInIsForPeople: what a page makes a browser load begins no sign-in and leaves nothing behind.
+func TestSignInIsForPeople(t *testing.T) {
+	s := newSite(t)
+	for _, path := range []string{"/sign-in", "/sign-up", "/sign-in?return_to=/protected/tokens"} {
+		for _, destination := range []string{"image", "iframe", "empty", "style", "script", "object", "x"} {
+			b := s.browser(t)
+			a := b.get(path, "Sec-Fetch-Dest", destination, "Sec-Fetch-Site", "cross-site")
+			b.want(a, 403, "")
+			if a.header.Get("Location") != "" || len(a.header["Set-Cookie"]) > 0 || a.header.Get("Cache-Control") != "no-store" ||
+				a.header.Get("Vary") != "Accept, Accept-Language, Cookie" {
+				t.Errorf("%s for %s: %v", path, destination, a.header)
+			}
+		}
+	}
+	if len(s.redis.Keys()) > 0 || len(s.logto.Requests()) > 0 {
+		t.Errorf("left in Redis: %q; asked of Logto: %v", s.redis.Keys(), s.logto.Requests())
+	}
+	b := s.browser(t)
+	b.want(b.get("/sign-in", "Sec-Fetch-Dest", "document"), 303, "")
+	b.want(b.get("/sign-up", "Sec-Fetch-Dest", "document", "Sec-Fetch-Site", "cross-site"), 303, "") // a link of another site
+	b.want(b.get("/sign-in"), 303, "")                                                               // an old browser
+}
+
 // TestSignUp makes a new account.
 func TestSignUp(t *testing.T) {
 	s := newSite(t)
