@@ -118,6 +118,8 @@ func TestBackchannelForms(t *testing.T) {
 	// Another site's page can't have a valid token, so it need not be told apart; Logto sends neither header.
 	wantLogout(t, b, 200, false, caller.do("POST", "/backchannel-logout", form(), "Content-Type", "application/x-www-form-urlencoded; charset=utf-8",
 		"Sec-Fetch-Site", "cross-site", "Origin", "https://logto.example"))
+	b = s.signedIn(t, "ada")
+	wantLogout(t, b, 200, false, caller.do("POST", "/backchannel-logout", form(), "Sec-Fetch-Site", "", "Referer", "https://logto.example/"))
 }
 
 // TestBackchannelReplay: a token counts once.

@@ -112,10 +112,7 @@ func (app App) harden(c *gin.Context) {
 // contentSecurityPolicy allows no script at all. A form may end at Logto, for browsers apply form-action to the redirects
 // that follow a sign-out too. Pictures of persons may be anywhere, over https.
 func contentSecurityPolicy(issuer string) string {
-	logto := ""
-	if u, err := url.Parse(issuer); err == nil {
-		logto = u.Scheme + "://" + u.Host
-	}
+	logto := originOf(issuer)
 	return "default-src 'none'; style-src 'self'; img-src 'self' https: " + logto + "; form-action 'self' " + logto +
 		"; frame-ancestors 'none'; base-uri 'none'"
 }
@@ -161,22 +158,46 @@ func (app App) bound(c *gin.Context) {
 	c.Next()
 }
 
+// backchannelPath is where Logto calls. That is no browser's doing, and carries its own proof.
+const backchannelPath = "/backchannel-logout"
+
 // refuseCrossOrigin refuses a POST that another site's page sent.
 func (app App) refuseCrossOrigin(c *gin.Context) {
-	if err := app.crossOrigin.Check(c.Request); err != nil {
+	if app.crossOrigin.Check(c.Request) != nil || app.foreignReferer(c.Request) {
 		app.stop(c, &statusError{http.StatusForbidden, "forbidden"})
 	}
 }
 
-// newCrossOrigin trusts the public address, for behind a proxy it need not be the Host that we see. Logto's back-channel
-// logout is no browser's doing and carries its own proof.
+// newCrossOrigin trusts the public address, for behind a proxy it need not be the Host that we see.
 func newCrossOrigin(baseURL string) *http.CrossOriginProtection {
 	protection := http.NewCrossOriginProtection()
-	if u, err := url.Parse(baseURL); err == nil {
-		_ = protection.AddTrustedOrigin(u.Scheme + "://" + u.Host) // a valid origin: the configuration was checked
-	}
-	protection.AddInsecureBypassPattern("POST /backchannel-logout")
+	_ = protection.AddTrustedOrigin(originOf(baseURL)) // a valid origin: the configuration was checked
+	protection.AddInsecureBypassPattern("POST " + backchannelPath)
 	return protection
+}
+
+// foreignReferer is for old browsers, which send neither of the headers that CrossOriginProtection looks at: it reports
+// whether the Referer (RFC 9110 §10.1.3) says that another site's page sent an unsafe request.
+func (app App) foreignReferer(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return false
+	}
+	referer := r.Header.Get("Referer")
+	if referer == "" || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || r.URL.Path == backchannelPath {
+		return false
+	}
+	u, err := url.Parse(referer)
+	return err != nil || u.Host == "" || u.Host != r.Host && u.Scheme+"://"+u.Host != originOf(app.BaseURL)
+}
+
+// originOf returns the scheme and host of a URL, which is valid: the configuration was checked.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // chooseLanguage takes ?lang=, the cookie that an earlier one left, or what the browser prefers.

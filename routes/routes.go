@@ -60,7 +60,7 @@ func New(app App) http.Handler {
 	r.Match(read, "/healthz", healthz)
 	r.Match(read, "/readyz", app.readyz)
 	r.Match(read, "/static/*name", gin.WrapH(app.Static))
-	r.POST("/backchannel-logout", app.backchannelLogout)
+	r.POST(backchannelPath, app.backchannelLogout)
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).

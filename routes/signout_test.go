@@ -92,6 +92,13 @@ func TestSignOutCrossSite(t *testing.T) {
 		{"this site", []string{"Sec-Fetch-Site", "same-origin", "Origin", s.url}, 303},
 		{"this site, old browser", []string{"Sec-Fetch-Site", "", "Origin", s.url}, 303},
 		{"no browser", []string{"Sec-Fetch-Site", ""}, 303},
+		{"another site, very old browser", []string{"Sec-Fetch-Site", "", "Referer", "http://evil.example/page"}, 403},
+		{"another port, very old browser", []string{"Sec-Fetch-Site", "", "Referer", "http://127.0.0.1:1/"}, 403},
+		{"no site, very old browser", []string{"Sec-Fetch-Site", "", "Referer", "about:blank"}, 403},
+		{"a user that looks like this site", []string{"Sec-Fetch-Site", "", "Referer", s.url + "@evil.example/"}, 403},
+		{"not a URL", []string{"Sec-Fetch-Site", "", "Referer", "http://%zz/"}, 403},
+		{"this site, very old browser", []string{"Sec-Fetch-Site", "", "Referer", s.url + "/sign-out"}, 303},
+		{"this site, new browser", []string{"Sec-Fetch-Site", "same-origin", "Referer", "http://evil.example/"}, 303}, // what it says is worth more
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := s.signedIn(t, "ada")
@@ -119,6 +126,9 @@ func TestBehindProxy(t *testing.T) {
 		t.Errorf("redirect URI from the request: %s", u)
 	}
 	b.want(b.post(inside+"/sign-out", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Origin", "http://localhost:1"), 403, "")
+	b.want(b.post(inside+"/sign-out", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", "http://localhost:1/"), 403, "")
+	b.want(b.post(inside+"/protected/tokens", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", s.url+"/protected/tokens"), 200, "")
+	b.want(b.post(inside+"/protected/tokens", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", inside+"/protected/tokens"), 200, "")
 	b.want(b.post(inside+"/sign-out", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Origin", s.url), 303, "")
 }
 
