@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -202,16 +203,31 @@ func originOf(address string) string {
 
 // chooseLanguage takes ?lang=, the cookie that an earlier one left, or what the browser prefers.
 func (app App) chooseLanguage(c *gin.Context) {
-	const name = "lang"
-	choice, _ := c.Cookie(name)
-	if wanted := c.Query(name); wanted != "" && app.Messages.Match("", wanted) == wanted {
-		choice = wanted
+	remembered, _ := c.Cookie(languageCookie)
+	choice := cmp.Or(app.wantedLanguage(c), remembered)
+	c.Set(languageKey, app.Messages.Match(c.GetHeader("Accept-Language"), choice))
+}
+
+const languageCookie = "lang"
+
+// rememberLanguage keeps the choice of ?lang= for later. It is for pages alone: an answer that may be cached, such as a
+// static file, must not give one person's cookie to others (RFC 9111 §7.3).
+func (app App) rememberLanguage(c *gin.Context) {
+	if wanted := app.wantedLanguage(c); wanted != "" {
 		http.SetCookie(c.Writer, &http.Cookie{
-			Name: name, Value: wanted, Path: "/", MaxAge: 365 * 24 * 60 * 60,
+			Name: languageCookie, Value: wanted, Path: "/", MaxAge: 365 * 24 * 60 * 60,
 			HttpOnly: true, Secure: app.secure(), SameSite: http.SameSiteLaxMode,
 		})
 	}
-	c.Set(languageKey, app.Messages.Match(c.GetHeader("Accept-Language"), choice))
+}
+
+// wantedLanguage is that of ?lang=; empty if it is none of ours.
+func (app App) wantedLanguage(c *gin.Context) string {
+	wanted := c.Query("lang")
+	if wanted == "" || app.Messages.Match("", wanted) != wanted {
+		return ""
+	}
+	return wanted
 }
 
 func (app App) secure() bool { return strings.HasPrefix(app.BaseURL, "https:") }

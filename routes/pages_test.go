@@ -153,6 +153,23 @@ func TestLanguage(t *testing.T) {
 	speaks("en", "/", "Accept-Language", "th")
 }
 
+// TestLanguageIsRemembered: by pages, and not by what others may get from a cache, or what machines ask for.
+func TestLanguageIsRemembered(t *testing.T) {
+	s := newSite(t)
+	for path, remembered := range map[string]bool{
+		"/": true, "/sign-out": true, "/protected/sessions": true, "/protected/tokens": true, "/unknown": true,
+		s.app.Static.URL("app.css"): false, "/static/none": false, "/healthz": false, "/readyz": false, "/api/resource": false,
+	} {
+		a := s.browser(t).get(path + "?lang=th")
+		if cookies := a.header["Set-Cookie"]; (len(cookies) == 1 && strings.HasPrefix(cookies[0], "lang=th;")) != remembered || !remembered && len(cookies) > 0 {
+			t.Errorf("%s: %d, cookies %q", path, a.status, cookies)
+		}
+		if strings.Contains(a.header.Get("Cache-Control"), "public") && len(a.header["Set-Cookie"]) > 0 {
+			t.Errorf("%s: may be cached with a cookie", path)
+		}
+	}
+}
+
 // TestErrorPages: one reads what happened and what to do, with an ID that is in the log, and nothing that came in the
 // address unescaped.
 func TestErrorPages(t *testing.T) {

@@ -50,8 +50,8 @@ func New(app App) http.Handler {
 		app.chooseLanguage,    // errors are pages too
 		app.refuseCrossOrigin, // before anything acts on the request
 	)
-	r.NoRoute(app.tryLoadSession, app.handle(notFound))
-	r.NoMethod(app.tryLoadSession, app.handle(methodNotAllowed))
+	r.NoRoute(app.rememberLanguage, app.tryLoadSession, app.handle(notFound))
+	r.NoMethod(app.rememberLanguage, app.tryLoadSession, app.handle(methodNotAllowed))
 
 	// HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they have none.
 	read := []string{http.MethodGet, http.MethodHead}
@@ -64,7 +64,7 @@ func New(app App) http.Handler {
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).
-	site := r.Group("/", app.loadSession(), sessions.Sessions("sid", app.Sessions))
+	site := r.Group("/", app.rememberLanguage, app.loadSession(), sessions.Sessions("sid", app.Sessions))
 	site.Match(read, "/", app.handle(app.home))
 	site.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
 	site.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
@@ -78,7 +78,7 @@ func New(app App) http.Handler {
 	protected.POST("/protected/sessions", app.handle(app.endSessions))
 
 	// The same, for pages that need a token: it is read together with the rest of the session.
-	withTokens := r.Group("/", app.loadSession(session.WithTokens), sessions.Sessions("sid", app.Sessions))
+	withTokens := r.Group("/", app.rememberLanguage, app.loadSession(session.WithTokens), sessions.Sessions("sid", app.Sessions))
 	withTokens.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
 	withTokens.Match(read, "/protected/tokens", app.Authenticated(), app.handle(app.tokens))
 	withTokens.POST("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
