@@ -12,28 +12,33 @@ import (
 // healthz says that the process lives. An orchestrator restarts it if not, so nothing else counts here.
 func healthz(c *gin.Context) { c.String(http.StatusOK, "ok\n") }
 
-// readyTimeout is less than orchestrators wait for an answer.
-const readyTimeout = 3 * time.Second
+const (
+	readyTimeout = 3 * time.Second        // less than orchestrators wait for an answer
+	logtoTimeout = 500 * time.Millisecond // a Logto that does not answer must not make the answer late
+)
 
-// readyz says whether requests can be served in full: 200, or 503 and what is missing.
+// readyz says whether requests can be served: 200 when Redis is there, else 503. Without Logto, people who are signed in
+// can be served, so its state is only told.
 func (app App) readyz(c *gin.Context) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
+	short, cancelShort := context.WithTimeout(ctx, logtoTimeout)
+	defer cancelShort()
 	var redis, logto error
 	var both sync.WaitGroup
 	both.Go(func() { redis = app.Sessions.Ping(ctx) })
-	both.Go(func() { logto = app.Auth.Ready(ctx) })
+	both.Go(func() { logto = app.Auth.Ready(short) })
 	both.Wait()
 
 	code, state := http.StatusOK, gin.H{"redis": "ok", "logto": "ok"}
-	for name, err := range map[string]error{"redis": redis, "logto": logto} {
-		if err != nil {
-			code, state[name] = http.StatusServiceUnavailable, "unavailable"
-			c.Set(failureKey, err)
-		}
+	if logto != nil {
+		state["logto"] = "unavailable"
+		c.Set(failureKey, logto)
 	}
-	if code != http.StatusOK {
+	if redis != nil {
+		code, state["redis"] = http.StatusServiceUnavailable, "unavailable"
 		c.Header("Retry-After", "5")
+		c.Set(failureKey, redis)
 	}
 	c.JSON(code, state)
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -93,6 +94,7 @@ func TestOutageWithinPage(t *testing.T) {
 	}
 }
 
+// TestReady: Redis decides, whatever Logto does.
 func TestReady(t *testing.T) {
 	s := newSite(t)
 	b := s.browser(t)
@@ -108,8 +110,15 @@ func TestReady(t *testing.T) {
 	}
 	wantReady(503, "unavailable", "unavailable")
 	s.redis.up()
-	wantReady(503, "ok", "unavailable")
+	wantReady(200, "ok", "unavailable")
+	s.logto.On(authtest.Discovery, authtest.Hang)
+	begin := time.Now()
+	wantReady(200, "ok", "unavailable")
+	if waited := time.Since(begin); waited > 2*time.Second {
+		t.Errorf("waited %v for Logto", waited)
+	}
 	s.logto.Behave()
+	until(t, func() bool { return b.get("/readyz").body == `{"logto":"ok","redis":"ok"}` })
 	wantReady(200, "ok", "ok")
 	s.redis.down()
 	wantReady(503, "unavailable", "ok")
