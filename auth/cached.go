@@ -84,6 +84,7 @@ func (c *cached[T]) find(ctx context.Context, who caller, fits func(T) bool) (T,
 	return a.value, a.err
 }
 
+// current returns the value as get does. One that is not fresh any more serves while a newer one can't be had.
 func (c *cached[T]) current(ctx context.Context, who caller) answer[T] {
 	c.mu.Lock()
 	known, next := c.known, c.next
@@ -105,7 +106,7 @@ func (c *cached[T]) current(ctx context.Context, who caller) answer[T] {
 	if later := time.Now().Add(retryAfter); c.next.Before(later) {
 		c.next = later
 	}
-	return known
+	return c.known
 }
 
 // renew fetches the value however fresh it is.
@@ -123,7 +124,7 @@ func (c *cached[T]) renew(ctx context.Context, who caller) answer[T] {
 	if err != nil {
 		return answer[T]{err: err}
 	}
-	if r.asked.Before(began) { // by somebody else: a failure says nothing of now
+	if r.asked.Before(began) { // by somebody else: should it fail or hang, that says nothing of now
 		short, cancel := context.WithDeadline(ctx, r.asked.Add(joinable))
 		defer cancel()
 		if a := r.wait(short); a.err == nil || ctx.Err() != nil {

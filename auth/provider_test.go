@@ -173,6 +173,22 @@ func TestDiscoveryIsShared(t *testing.T) {
 	})
 }
 
+// TestDiscoveryIsSlow: who does not trust a request that others have begun asks again, and still takes its answer.
+func TestDiscoveryIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		a.idp.On(authtest.Discovery, authtest.Delay(1500*time.Millisecond))
+		begin := time.Now()
+		go func() { _ = a.client.Ready(t.Context()) }()
+		time.Sleep(500 * time.Millisecond)
+		a.wantError(t, a.client.Ready(t.Context()), nil)
+		if waited := time.Since(begin); waited != 1500*time.Millisecond {
+			t.Errorf("the answer came after %v", waited)
+		}
+		time.Sleep(10 * time.Second) // the second request ends
+	})
+}
+
 // TestDiscoveryHangs: neither the caller's bound nor our own is exceeded.
 func TestDiscoveryHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,9 @@ package auth_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -9,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
@@ -370,6 +375,21 @@ func TestRotationInAFlood(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRotationUnderTheSameName: a new key that is published under the old one's kid fails no sign-in either.
+func TestRotationUnderTheSameName(t *testing.T) {
+	a := newApp(t)
+	a.signIn(t)
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.idp.OnIDToken(func(t *authtest.JWT) { t.Key = key })
+	a.idp.On(authtest.Keys, authtest.Field("keys", []jose.JSONWebKey{{Key: key.Public(), KeyID: a.idp.KeyID(), Algorithm: "ES384", Use: "sig"}}))
+	_, err = a.callback(a.visit(t, auth.SignInOptions{}))
+	a.wantError(t, err, nil)
+	a.wantCalls(t, authtest.Keys, 1)
 }
 
 // TestRotationWithoutASignIn: the same, where only strangers' tokens tell of it.
