@@ -21,12 +21,18 @@ import (
 
 	"example.com/logto-gin-starter/internal/config"
 	"example.com/logto-gin-starter/internal/server"
+	"example.com/logto-gin-starter/internal/session"
 )
 
 func main() {
 	path := flag.String("config", config.DefaultPath, "settings file; the environment wins over it")
 	check := flag.Bool("healthcheck", false, "ask the application on this machine whether it lives, and exit")
+	newKey := flag.Bool("new-session-key", false, "print a new SESSION_KEY, and exit")
 	flag.Parse()
+	if *newKey {
+		fmt.Println(session.NewKey())
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *path, *check); err != nil {

@@ -140,6 +140,8 @@ type Client struct {
 	keys      *cached[[]jose.JSONWebKey]
 	replays   Replays
 	log       *slog.Logger
+
+	background *background
 }
 
 // New checks the configuration and makes no request: Logto's discovery document and keys are fetched when they are
@@ -174,6 +176,7 @@ func New(config Config) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.Default()
 	}
+	c.background = newBackground(c.log)
 	c.provider = newProviderCache(c.issuer, c.http)
 	c.keys = newKeyCache(c.http, c.provider)
 	return c, nil

@@ -80,13 +80,13 @@ func newApp(tb testing.TB, change ...func(*setup)) *app {
 		s.config.Endpoint = a.idp.URL
 	}
 	a.config = s.config
-	a.client = a.newClient(tb)
-	a.session = a.client.Session(a.storage)
-	a.browser = a.idp.Browser()
 	tb.Cleanup(func() {
 		a.idp.Close()
 		a.checkLeaks(tb, a.log.String())
 	})
+	a.client = a.newClient(tb)
+	a.session = a.client.Session(a.storage)
+	a.browser = a.idp.Browser()
 	return a
 }
 
@@ -101,6 +101,7 @@ func (a *app) newClient(tb testing.TB, change ...func(*auth.Config)) *auth.Clien
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tb.Cleanup(client.Close)
 	return client
 }
 

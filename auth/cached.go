@@ -84,6 +84,17 @@ func (c *cached[T]) find(ctx context.Context, who caller, fits func(T) bool) (T,
 	return a.value, a.err
 }
 
+// within returns a value that was asked for at most so long ago.
+func (c *cached[T]) within(ctx context.Context, age time.Duration) (T, error) {
+	c.mu.Lock()
+	a := c.known
+	c.mu.Unlock()
+	if time.Since(a.asked) > age {
+		a = c.renew(ctx, ours)
+	}
+	return a.value, a.err
+}
+
 // current returns the value as get does. One that is not fresh any more serves while a newer one can't be had.
 func (c *cached[T]) current(ctx context.Context, who caller) answer[T] {
 	c.mu.Lock()

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -18,22 +17,27 @@ type CallbackResult struct {
 	ReturnTo string // as given to SignIn; also with an error, once the sign-in is known, so that one can try again
 }
 
+// codeLife is for how long a code can be exchanged at most (RFC 6749 §4.1.2 recommends ten times that, Logto has this).
+const codeLife = time.Minute
+
 // HandleSignInCallback ends the sign-in that the callback's query belongs to: it spends the code for tokens, verifies the
 // ID token, and starts a session under a new ID.
 //
-// Errors: [ErrUnknownSignIn] and [ErrInvalidCallback] are the person's or an attacker's doing; an [*OAuthError] with
-// Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the token endpoint
-// (invalid_grant: the code is bad, used or expired); [ErrInvalidToken] and [ErrProvider] are Logto's fault; others are the
-// Storage's.
+// Errors: [ErrUnknownSignIn], [ErrOvertaken] and [ErrInvalidCallback] are the person's or an attacker's doing; an
+// [*OAuthError] with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the
+// token endpoint (invalid_grant: the code is bad, used or expired); [ErrInvalidToken] and [ErrProvider] are Logto's fault;
+// others are the Storage's.
 func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values) (CallbackResult, error) {
 	pending, err := s.takeSignIn(ctx, query)
-	if err != nil {
-		return CallbackResult{}, fmt.Errorf("sign-in callback: %w", err)
-	}
 	result := CallbackResult{ReturnTo: pending.ReturnTo}
+	if err != nil {
+		return result, fmt.Errorf("sign-in callback: %w", err)
+	}
 	if result.Claims, err = s.finishSignIn(ctx, query, pending); err != nil {
 		return result, fmt.Errorf("sign-in callback: %w", err)
 	}
+	// Until now it was noted for as long as its code can live. That this fails lets nobody in twice: a code is for once too.
+	_, _ = s.storage.UseSignIn(ctx, pending.state, time.Until(pending.began().Add(SignInLife+s.client.config.Leeway)))
 	return result, nil
 }
 
@@ -54,49 +58,85 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if raw == "" {
 		return none, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
 	}
-	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.Nonce)
+	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
 	if err != nil {
 		return none, fmt.Errorf("ID token: %w", err)
 	}
-	if oldest := time.Now().Add(-pending.MaxAge - s.client.config.Leeway); pending.MaxAge > 0 && claims.AuthTime.Time().Before(oldest) {
-		return none, fmt.Errorf("ID token: %w: auth_time is missing or older than max_age", ErrInvalidToken)
+	if err := s.client.checkAuthTime(claims, pending); err != nil {
+		return none, fmt.Errorf("ID token: %w", err)
 	}
 	set := tokenSet{
 		RefreshToken: token.RefreshToken,
 		Access:       map[string]storedToken{target{}.key(): stored(token)},
 	}
 	set.setIDToken(raw)
-	tokens, err := json.Marshal(set)
-	if err != nil {
-		return none, err
-	}
-	if err := s.storage.Start(ctx, claims.Subject, claims.SessionID, identity, tokens); err != nil {
-		return none, fmt.Errorf("start session: %w", err)
-	}
-	return claims, nil
+	return claims, s.start(ctx, claims, identity, set, pending)
 }
 
-// takeSignIn comes before anything else is looked at: whatever the query says, its sign-in is used up.
+// start starts the session. What another person had granted in the same browser is revoked, as at a sign-out.
+func (s *Session) start(ctx context.Context, claims IDTokenClaims, identity []byte, set tokenSet, pending pendingSignIn) error {
+	tokens, err := json.Marshal(set)
+	if err != nil {
+		return err
+	}
+	var replaced tokenSet
+	if before, err := s.Person(ctx); err == nil && before.Subject != claims.Subject {
+		replaced, _ = s.tokens(ctx) // what can't be read can't be revoked
+	}
+	started, err := s.storage.Start(ctx, claims.Subject, claims.SessionID, pending.began(), identity, tokens)
+	if err != nil {
+		return err
+	}
+	if !started {
+		// Not in the background: Logto may give the next sign-in of this browser the same grant.
+		if err := s.client.tryRevoke(ctx, set); err != nil {
+			s.client.log.WarnContext(ctx, "tokens not revoked", "error", err)
+		}
+		return ErrOvertaken
+	}
+	s.client.revokeSoon(ctx, replaced, 0)
+	return nil
+}
+
+// takeSignIn comes before anything else is looked at: whatever the query says, its sign-in is used up. A sign-in that is
+// known, but used or too old, comes with the error.
 func (s *Session) takeSignIn(ctx context.Context, query url.Values) (pendingSignIn, error) {
 	var pending pendingSignIn
 	states := query["state"]
 	if len(states) != 1 || states[0] == "" {
 		return pending, fmt.Errorf("%w: no single state", ErrUnknownSignIn)
 	}
-	value, err := s.storage.TakeSignIn(ctx, states[0])
-	if err != nil {
-		return pending, fmt.Errorf("take sign-in: %w", err)
-	}
+	value, secret := s.storage.OpenSignIn(states[0])
 	if value == nil {
 		return pending, ErrUnknownSignIn
 	}
 	if err := json.Unmarshal(value, &pending); err != nil {
-		return pending, fmt.Errorf("take sign-in: %w", err)
+		return pending, fmt.Errorf("read sign-in: %w", err)
 	}
-	if subtle.ConstantTimeCompare([]byte(pending.State), []byte(states[0])) != 1 {
-		return pending, ErrUnknownSignIn
+	pending.state, pending.secret = states[0], secret
+	if age := time.Since(pending.began()); age > SignInLife || age < -s.client.config.Leeway {
+		return pending, fmt.Errorf("%w: too old", ErrUnknownSignIn)
+	}
+	first, err := s.storage.UseSignIn(ctx, pending.state, codeLife)
+	if err != nil {
+		return pending, fmt.Errorf("use sign-in: %w", err)
+	}
+	if !first {
+		return pending, fmt.Errorf("%w: used", ErrUnknownSignIn)
 	}
 	return pending, nil
+}
+
+// checkAuthTime compares when the person signed in at Logto with what the sign-in asked for (OpenID Connect Core §3.1.2.1).
+func (c *Client) checkAuthTime(claims IDTokenClaims, pending pendingSignIn) error {
+	signedIn := claims.AuthTime.Time().Add(c.config.Leeway)
+	switch {
+	case pending.MaxAge > 0 && signedIn.Before(time.Now().Add(-pending.MaxAge)):
+		return fmt.Errorf("%w: auth_time is missing or older than max_age", ErrInvalidToken)
+	case pending.Login && signedIn.Before(pending.began()):
+		return fmt.Errorf("%w: auth_time is missing or from before prompt=login", ErrInvalidToken)
+	}
+	return nil
 }
 
 // checkResponse checks the authorization response before its code is spent: each parameter once, from the issuer that was
@@ -125,7 +165,7 @@ func (c *Client) exchange(ctx context.Context, p *provider, code string, pending
 	defer cancel()
 	config := c.oauth(p)
 	config.RedirectURL = pending.RedirectURI
-	token, err := config.Exchange(ctx, code, oauth2.VerifierOption(pending.Verifier))
+	token, err := config.Exchange(ctx, code, oauth2.VerifierOption(pending.verifier()))
 	if err != nil {
 		return nil, providerError(ctx, "exchange code", err)
 	}

@@ -22,6 +22,8 @@ var (
 	ErrSignInRequired = errors.New("sign-in required")
 	// ErrUnknownSignIn: the callback's state is missing, unknown, used, too old, or of another browser.
 	ErrUnknownSignIn = errors.New("unknown sign-in")
+	// ErrOvertaken: the person's sessions were ended from outside after the sign-in had begun, so that none was started.
+	ErrOvertaken = errors.New("the sign-in was overtaken by a sign-out")
 	// ErrInvalidCallback: the callback carries parameters that Logto does not send: repeated, missing, or the iss
 	// of another issuer (RFC 9207 §2.4).
 	ErrInvalidCallback = errors.New("invalid callback")

@@ -323,18 +323,22 @@ func ExampleClient_VerifyAccessToken() {
 	// true
 }
 
-// What the address for Logto's back-channel logout does: after this, end the sessions of that subject or that sid.
+// What the address for Logto's back-channel logout does: between the two calls, end the sessions of that subject or that sid.
 func ExampleClient_VerifyLogoutToken() {
 	idp, client, _ := demo()
 	defer idp.Close()
 	token := idp.LogoutToken("ada") // the form field logout_token
 	for range 2 {
 		claims, err := client.VerifyLogoutToken(context.Background(), token)
-		fmt.Println(claims.Subject, errors.Is(err, auth.ErrInvalidToken))
+		if errors.Is(err, auth.ErrInvalidToken) {
+			fmt.Println("used before")
+			return
+		}
+		fmt.Println(claims.Subject, client.LogoutDone(context.Background(), claims))
 	}
 	// Output:
-	// 4dal0velace0 false
-	//  true
+	// 4dal0velace0 <nil>
+	// used before
 }
 
 // A guard puts the person into the context; whatever it guards takes them out.

@@ -33,8 +33,8 @@ type LogoutTokenClaims struct {
 }
 
 // VerifyLogoutToken verifies the logout token of a back-channel logout request (§2.6) and that it was not used before.
-// A refusal is [ErrInvalidToken]; other errors are Logto's keys, or Config.Replays, not to be had, and worth a
-// second try by Logto.
+// Then end the sessions, and say so by [Client.LogoutDone]. A refusal is [ErrInvalidToken]; other errors are Logto's keys,
+// or Config.Replays, not to be had, and worth a second try by Logto.
 func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (LogoutTokenClaims, error) {
 	claims, err := c.verifyLogoutToken(ctx, raw)
 	if err != nil {
@@ -68,19 +68,20 @@ func (c *Client) verifyLogoutToken(ctx context.Context, raw string) (LogoutToken
 	if err != nil {
 		return claims, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	// Remembered for as long as the token could be accepted again.
-	life := time.Until(claims.Expiry.Time()) + c.config.Leeway
-	first, err := c.replays.Once(ctx, claims.ID, max(life, time.Second))
+	used, err := c.replays.Noted(ctx, claims.ID)
 	if err != nil {
 		return claims, err
 	}
-	if !first {
+	if used {
 		return claims, fmt.Errorf("%w: used before", ErrInvalidToken)
 	}
 	return claims, nil
 }
 
-// LogoutFailed takes back that a logout token was used: the sessions could not be ended, so Logto may send it again.
-func (c *Client) LogoutFailed(ctx context.Context, claims LogoutTokenClaims) error {
-	return c.replays.Forget(ctx, claims.ID)
+// LogoutDone notes that a logout token was used, for as long as it could be accepted again. Call it when the sessions have
+// ended, not before: what ended twice is no harm, but a logout that failed must find its token good at Logto's next try.
+// So an error here is no reason to refuse the request.
+func (c *Client) LogoutDone(ctx context.Context, claims LogoutTokenClaims) error {
+	life := time.Until(claims.Expiry.Time()) + c.config.Leeway
+	return c.replays.Note(ctx, claims.ID, max(life, time.Second))
 }

@@ -261,7 +261,7 @@ func (l *logto) testSignOut(t *testing.T) {
 	}
 	identity, _ := storage.Identity(t.Context())
 	tokens, _ := storage.Tokens(t.Context())
-	if err := thief.Start(t.Context(), "", "", identity, tokens); err != nil {
+	if _, err := thief.Start(t.Context(), "", "", time.Now(), identity, tokens); err != nil {
 		t.Fatal(err)
 	}
 	home := strings.TrimSuffix(l.redirectURI, "callback")

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 type Memory struct {
 	mu       sync.Mutex
 	signIns  map[string]memorySignIn
+	used     memoryReplays
 	signedIn bool
 	identity []byte
 	tokens   []byte
@@ -21,40 +23,39 @@ type Memory struct {
 	lock     chan struct{}
 }
 
-type memorySignIn struct {
-	value []byte
-	until time.Time
-}
+type memorySignIn struct{ value, secret []byte }
 
-// PutSignIn implements [Storage].
-func (m *Memory) PutSignIn(_ context.Context, state string, value []byte, life time.Duration) error {
+// SealSignIn implements [Storage]. It remembers the value, so that a tool that never ends should not begin sign-ins for ever.
+func (m *Memory) SealSignIn(value []byte) (state string, secret []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.signIns == nil {
 		m.signIns = map[string]memorySignIn{}
 	}
-	m.signIns[state] = memorySignIn{slices.Clone(value), time.Now().Add(life)}
-	return nil
+	state, secret = rand.Text()+rand.Text(), []byte(rand.Text()+rand.Text())
+	m.signIns[state] = memorySignIn{slices.Clone(value), secret}
+	return state, secret
 }
 
-// TakeSignIn implements [Storage].
-func (m *Memory) TakeSignIn(_ context.Context, state string) ([]byte, error) {
+// OpenSignIn implements [Storage].
+func (m *Memory) OpenSignIn(state string) (value, secret []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	pending, ok := m.signIns[state]
-	delete(m.signIns, state)
-	if !ok || !time.Now().Before(pending.until) {
-		return nil, nil
-	}
-	return pending.value, nil
+	found := m.signIns[state]
+	return found.value, found.secret
+}
+
+// UseSignIn implements [Storage].
+func (m *Memory) UseSignIn(_ context.Context, state string, life time.Duration) (first bool, err error) {
+	return m.used.note(state, life), nil
 }
 
 // Start implements [Storage].
-func (m *Memory) Start(_ context.Context, _, _ string, identity, tokens []byte) error {
+func (m *Memory) Start(_ context.Context, _, _ string, _ time.Time, identity, tokens []byte) (started bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.signedIn, m.identity, m.tokens = true, slices.Clone(identity), slices.Clone(tokens)
-	return nil
+	return true, nil
 }
 
 // Identity implements [Storage].
@@ -115,14 +116,18 @@ type memoryReplays struct {
 	seen map[string]time.Time
 }
 
-func (m *memoryReplays) Forget(_ context.Context, id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.seen, id)
+func (m *memoryReplays) Note(_ context.Context, id string, life time.Duration) error {
+	m.note(id, life)
 	return nil
 }
 
-func (m *memoryReplays) Once(_ context.Context, id string, life time.Duration) (bool, error) {
+func (m *memoryReplays) Noted(_ context.Context, id string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().Before(m.seen[id]), nil
+}
+
+func (m *memoryReplays) note(id string, life time.Duration) (first bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
@@ -134,9 +139,9 @@ func (m *memoryReplays) Once(_ context.Context, id string, life time.Duration) (
 			delete(m.seen, old)
 		}
 	}
-	_, again := m.seen[id]
-	if !again {
-		m.seen[id] = now.Add(life)
+	until, again := m.seen[id]
+	if end := now.Add(life); end.After(until) {
+		m.seen[id] = end
 	}
-	return !again, nil
+	return !again
 }

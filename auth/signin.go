@@ -3,7 +3,9 @@ package auth
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -15,8 +17,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// signInLife is how long a person may take at Logto's pages.
-const signInLife = 10 * time.Minute
+// SignInLife is how long a person may take at Logto's pages: as long as Logto's own interaction lives.
+const SignInLife = time.Hour
 
 // Prompt asks Logto for a page that it would otherwise skip (OpenID Connect Core §3.1.2.1).
 type Prompt string
@@ -68,10 +70,12 @@ type DirectSignIn struct {
 type SignInOptions struct {
 	// RedirectURI is the callback's address, as registered in Logto to the letter.
 	RedirectURI string
-	// ReturnTo comes back in CallbackResult: where the person wanted to go. It does not leave the Storage.
+	// ReturnTo comes back in CallbackResult: where the person wanted to go, at most 1 KB. Nobody else can read it.
 	ReturnTo string
 
-	Prompt          []Prompt // PromptConsent if empty, so that there is a refresh token; with PromptLogin add it
+	// Prompt is PromptConsent if empty, so that there is a refresh token; with PromptLogin add it. After PromptLogin only
+	// an ID token whose auth_time is of this sign-in is accepted, for a browser could leave the parameter out.
+	Prompt          []Prompt
 	FirstScreen     FirstScreen
 	InteractionMode InteractionMode
 	Identifiers     []Identifier
@@ -84,6 +88,9 @@ type SignInOptions struct {
 	// Extra are further parameters; those that this package sets are refused.
 	Extra url.Values
 }
+
+// maxReturnTo keeps the state, which holds it, within what servers take as a URL.
+const maxReturnTo = 1 << 10
 
 // reserved are the parameters that decide the security of a sign-in, or that have an option of their own.
 var reserved = []string{
@@ -131,6 +138,9 @@ func (o SignInOptions) validate() error {
 	if o.OneTimeToken != "" && o.LoginHint == "" {
 		faults = append(faults, fmt.Errorf("%w: a one-time token needs the login hint", ErrInvalidOption))
 	}
+	if len(o.ReturnTo) > maxReturnTo {
+		faults = append(faults, fmt.Errorf("%w: return to is longer than %d bytes", ErrInvalidOption, maxReturnTo))
+	}
 	if o.MaxAge < 0 || o.MaxAge%time.Second != 0 {
 		faults = append(faults, fmt.Errorf("%w: max age is not in whole seconds", ErrInvalidOption))
 	}
@@ -151,17 +161,31 @@ func isLanguageTag(s string) bool {
 
 // pendingSignIn is what a sign-in must remember until its callback.
 type pendingSignIn struct {
-	State       string        `json:"state"`
-	Nonce       string        `json:"nonce"`
-	Verifier    string        `json:"verifier"`
-	RedirectURI string        `json:"redirect_uri"`
-	ReturnTo    string        `json:"return_to,omitempty"`
-	MaxAge      time.Duration `json:"max_age,omitempty"`
+	Began       int64         `json:"b"` // ms since 1970
+	RedirectURI string        `json:"u"`
+	ReturnTo    string        `json:"r,omitempty"`
+	MaxAge      time.Duration `json:"a,omitempty"`
+	Login       bool          `json:"l,omitempty"` // the person must have signed in anew
+
+	state  string
+	secret []byte
+}
+
+func (p pendingSignIn) began() time.Time { return time.UnixMilli(p.Began) }
+
+// nonce and verifier follow from the secret, which only the browser that began has a part of.
+func (p pendingSignIn) nonce() string    { return p.derive("nonce") }
+func (p pendingSignIn) verifier() string { return p.derive("verifier") } // 43 characters (RFC 7636 §4.1)
+
+func (p pendingSignIn) derive(purpose string) string {
+	mac := hmac.New(sha256.New, p.secret)
+	mac.Write([]byte(purpose)) // never fails, by its documentation
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 // SignIn begins a sign-in and returns the URL at Logto to redirect the browser to: an authorization code request with
-// PKCE (RFC 7636), state and nonce. Sign-ins are independent of each other; each must end within 10 minutes.
-// Errors: [ErrInvalidOption], [ErrProvider], or the Storage's.
+// PKCE (RFC 7636), state and nonce. Sign-ins are independent of each other; each must end within [SignInLife].
+// Errors: [ErrInvalidOption], [ErrProvider].
 func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, error) {
 	if err := options.validate(); err != nil {
 		return "", fmt.Errorf("sign in: %w", err)
@@ -170,25 +194,22 @@ func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, er
 	if err != nil {
 		return "", fmt.Errorf("sign in: %w", err)
 	}
+	address, err := url.Parse(p.AuthorizationEndpoint)
+	if err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
 	pending := pendingSignIn{
-		State:       rand.Text() + rand.Text(), // 260 bits
-		Nonce:       rand.Text() + rand.Text(),
-		Verifier:    oauth2.GenerateVerifier(),
+		Began:       time.Now().UnixMilli(),
 		RedirectURI: options.RedirectURI,
 		ReturnTo:    options.ReturnTo,
 		MaxAge:      options.MaxAge,
+		Login:       slices.Contains(options.Prompt, PromptLogin),
 	}
 	value, err := json.Marshal(pending)
 	if err != nil {
 		return "", fmt.Errorf("sign in: %w", err)
 	}
-	address, err := url.Parse(p.AuthorizationEndpoint)
-	if err != nil {
-		return "", fmt.Errorf("sign in: %w", err)
-	}
-	if err := s.storage.PutSignIn(ctx, pending.State, value, signInLife); err != nil {
-		return "", fmt.Errorf("sign in: %w", err)
-	}
+	pending.state, pending.secret = s.storage.SealSignIn(value)
 	query := address.Query()
 	for name, values := range s.client.authorizationRequest(options, pending) {
 		query[name] = values
@@ -204,9 +225,9 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 		"response_type":         {"code"},
 		"redirect_uri":          {o.RedirectURI},
 		"scope":                 {strings.Join(c.scopes, " ")},
-		"state":                 {pending.State},
-		"nonce":                 {pending.Nonce},
-		"code_challenge":        {oauth2.S256ChallengeFromVerifier(pending.Verifier)},
+		"state":                 {pending.state},
+		"nonce":                 {pending.nonce()},
+		"code_challenge":        {oauth2.S256ChallengeFromVerifier(pending.verifier())},
 		"code_challenge_method": {"S256"},
 	}
 	if len(c.resources) > 0 {
@@ -218,6 +239,9 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 	direct := ""
 	if o.DirectSignIn != nil {
 		direct = o.DirectSignIn.Method + ":" + o.DirectSignIn.Target
+	}
+	if pending.Login && o.MaxAge == 0 {
+		o.MaxAge = SignInLife // asks for nothing more, but for auth_time in the ID token (OpenID Connect Core §2)
 	}
 	maxAge := ""
 	if o.MaxAge > 0 {

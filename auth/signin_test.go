@@ -58,7 +58,7 @@ func TestSignInOptions(t *testing.T) {
 		options auth.SignInOptions
 		want    string // parameters beyond those of a request without options
 	}{
-		{"prompt login", auth.SignInOptions{Prompt: []auth.Prompt{auth.PromptLogin, auth.PromptConsent}}, "prompt=login+consent"},
+		{"prompt login", auth.SignInOptions{Prompt: []auth.Prompt{auth.PromptLogin, auth.PromptConsent}}, "max_age=3600&prompt=login+consent"},
 		{"prompt none", auth.SignInOptions{Prompt: []auth.Prompt{auth.PromptNone}}, "prompt=none"},
 		{"first screen", auth.SignInOptions{FirstScreen: auth.FirstScreenRegister}, "first_screen=register"},
 		{"identifiers", auth.SignInOptions{

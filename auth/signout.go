@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,7 +10,7 @@ import (
 	"time"
 )
 
-// revokeTimeout bounds how long a sign-out may wait for Logto.
+// revokeTimeout bounds how long a sign-out may wait for Logto, and a revocation in the background.
 const revokeTimeout = 3 * time.Second
 
 // maxHint bounds the ID token in the end-session URL, in bytes: servers refuse longer URLs, and the client ID will do.
@@ -25,10 +26,13 @@ type SignOutOptions struct {
 	UILocales []string
 }
 
-// SignOut signs out in three steps, of which only the first can fail: the session here is ended; the tokens are
-// revoked at Logto (RFC 7009), for with offline_access they would outlive it; and the URL is returned at which Logto
-// ends its own session (OpenID Connect RP-Initiated Logout 1.0 §2). While Logto's discovery document can't be
-// had, that URL is PostLogoutRedirectURI itself. Signing out when nobody is signed in is no error.
+// SignOut signs out in three steps: the session here is ended; the tokens are revoked at Logto (RFC 7009), for with
+// offline_access they would outlive it; and the URL is returned at which Logto ends its own session (OpenID Connect
+// RP-Initiated Logout 1.0 §2). Signing out when nobody is signed in is no error, and leads to that URL too.
+//
+// An error that is [ErrProvider] says that Logto can't be reached: the person is signed out here, but perhaps not there.
+// The tokens are revoked in the background, if that is possible half a minute later. With any other error, the
+// Storage's, the person is still signed in.
 func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, error) {
 	tokens, err := s.storage.Tokens(ctx)
 	if err != nil {
@@ -46,25 +50,83 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	p, err := s.client.provider.get(ctx)
+	switch _, token := set.revocable(); {
+	case err != nil:
+	case token != "" && p.RevocationEndpoint != "":
+		err = s.client.revoke(ctx, p, set)
+	default: // nothing else tells whether the browser would find Logto
+		_, err = s.client.provider.within(ctx, 5*time.Second)
+	}
 	if err != nil {
-		s.client.log.WarnContext(ctx, "signed out here only", "error", err)
-		return options.PostLogoutRedirectURI, nil
+		s.client.revokeSoon(ctx, set, retryRevocation)
 	}
-	if err := s.client.revoke(ctx, p, set); err != nil {
-		s.client.log.WarnContext(ctx, "tokens not revoked", "error", err)
+	if errors.Is(err, ErrProvider) {
+		return "", fmt.Errorf("sign out: %w", err)
 	}
-	return s.client.endSessionURL(p, set, identity, options), nil
+	hint := ""
+	if identity != nil && s.client.isHint(ctx, set) {
+		hint = set.idToken(identity)
+	}
+	return s.client.endSessionURL(p, hint, options), nil
 }
 
-// revoke ends the grant: at Logto, revoking the refresh or the access token ends all of its tokens.
-func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
-	form := url.Values{"token": {set.RefreshToken}, "token_type_hint": {"refresh_token"}}
-	if set.RefreshToken == "" {
-		form = url.Values{"token": {set.Access[target{}.key()].Value}, "token_type_hint": {"access_token"}}
+// isHint reports whether Logto would take the ID token as a hint. If it has withdrawn the key since, it answers an error
+// that leads nowhere; the client ID alone leads back.
+func (c *Client) isHint(ctx context.Context, set tokenSet) bool {
+	h, err := parseHeader(set.IDTokenHeader + "..")
+	if err != nil {
+		return false
 	}
-	if form.Get("token") == "" || p.RevocationEndpoint == "" {
+	keys, err := c.keys.within(ctx, time.Minute)
+	return err == nil && len(h.fitting(keys)) > 0
+}
+
+// retryRevocation is how long after a failure revoking is tried once more.
+const retryRevocation = 30 * time.Second
+
+// revokeSoon revokes in the background, after a while and once more if that fails.
+func (c *Client) revokeSoon(ctx context.Context, set tokenSet, after time.Duration) {
+	if _, token := set.revocable(); token == "" {
+		return
+	}
+	c.background.run(ctx, "tokens not revoked", func(ctx context.Context, later func(time.Duration)) (err error) {
+		for _, wait := range []time.Duration{after, retryRevocation - after} {
+			if wait > 0 {
+				later(wait)
+			}
+			if err = c.tryRevoke(ctx, set); err == nil {
+				return nil
+			}
+		}
+		return err
+	})
+}
+
+func (c *Client) tryRevoke(ctx context.Context, set tokenSet) error {
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	p, err := c.provider.get(ctx)
+	if err != nil {
+		return err
+	}
+	return c.revoke(ctx, p, set)
+}
+
+// revocable returns the token whose revocation ends the whole grant at Logto.
+func (t tokenSet) revocable() (kind, token string) {
+	if t.RefreshToken != "" {
+		return "refresh_token", t.RefreshToken
+	}
+	return "access_token", t.Access[target{}.key()].Value
+}
+
+// revoke ends the grant. An answer that no application of Logto's gives is as good as none: ErrProvider.
+func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
+	kind, token := set.revocable()
+	if token == "" || p.RevocationEndpoint == "" {
 		return nil
 	}
+	form := url.Values{"token": {token}, "token_type_hint": {kind}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.RevocationEndpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return err
@@ -76,13 +138,17 @@ func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
 		return fmt.Errorf("%w: %w", ErrProvider, err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return &OAuthError{Status: response.StatusCode}
+	answer := &OAuthError{Status: response.StatusCode}
+	switch {
+	case response.StatusCode >= http.StatusInternalServerError:
+		return fmt.Errorf("%w: %w", ErrProvider, answer)
+	case response.StatusCode != http.StatusOK:
+		return answer
 	}
 	return nil
 }
 
-func (c *Client) endSessionURL(p *provider, set tokenSet, identity []byte, options SignOutOptions) string {
+func (c *Client) endSessionURL(p *provider, hint string, options SignOutOptions) string {
 	address, err := url.Parse(p.EndSessionEndpoint)
 	if err != nil || address.Host == "" {
 		return options.PostLogoutRedirectURI
@@ -98,7 +164,7 @@ func (c *Client) endSessionURL(p *provider, set tokenSet, identity []byte, optio
 			query.Set(name, value)
 		}
 	}
-	if hint := set.idToken(identity); identity != nil && set.IDTokenSignature != "" && len(hint) <= maxHint {
+	if hint != "" && len(hint) <= maxHint {
 		query.Set("id_token_hint", hint)
 	}
 	address.RawQuery = query.Encode()

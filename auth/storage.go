@@ -10,15 +10,18 @@ import (
 //
 // Errors come through to the caller of the Session's method, wrapped.
 type Storage interface {
-	// PutSignIn remembers a sign-in under way, bound to this browser, for at most life.
-	PutSignIn(ctx context.Context, state string, value []byte, life time.Duration) error
-	// TakeSignIn returns it and forgets it in one step. It returns nil if there is none: unknown, used, too old, or
-	// another browser's.
-	TakeSignIn(ctx context.Context, state string) ([]byte, error)
+	// SealSignIn returns a state, for a URL, that only OpenSignIn in this browser can turn back into value; and a secret
+	// that nobody can know who has not both. It need not remember anything: a stranger can call it as often as they like.
+	SealSignIn(value []byte) (state string, secret []byte)
+	// OpenSignIn is its inverse. The value is nil if the state is none of this browser's.
+	OpenSignIn(state string) (value, secret []byte)
+	// UseSignIn notes for at least life that a state was used, and reports whether it was not noted before.
+	UseSignIn(ctx context.Context, state string, life time.Duration) (first bool, err error)
 
 	// Start begins a session under a new ID and ends the one there was. The session can be found by subject, and by
-	// sid if that is not empty, to end it from outside.
-	Start(ctx context.Context, subject, sid string, identity, tokens []byte) error
+	// sid if that is not empty, to end it from outside. If that was done after the sign-in began, at most [SignInLife]
+	// ago, none is started.
+	Start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) (started bool, err error)
 	// Identity returns the record that every page reads; nil if nobody is signed in.
 	Identity(ctx context.Context) ([]byte, error)
 	// Tokens returns the record that is opened only when a token is needed; nil if nobody is signed in. Under a
@@ -37,8 +40,8 @@ type Storage interface {
 
 // Replays remembers which logout tokens were used, so that none is accepted twice.
 type Replays interface {
-	// Once reports whether it sees id for the first time within life.
-	Once(ctx context.Context, id string, life time.Duration) (bool, error)
-	// Forget makes the next Once the first again: what was to be done only once has failed.
-	Forget(ctx context.Context, id string) error
+	// Note remembers id for life.
+	Note(ctx context.Context, id string, life time.Duration) error
+	// Noted reports whether it is remembered.
+	Noted(ctx context.Context, id string) (bool, error)
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"testing"
+	"time"
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
@@ -215,7 +216,7 @@ func TestClearTokens(t *testing.T) {
 // TestTokensUnreadable: records that another version wrote are told as a fault, and can be signed out of.
 func TestTokensUnreadable(t *testing.T) {
 	a := newApp(t)
-	if err := a.storage.Start(t.Context(), "ada", "", []byte("?"), []byte("?")); err != nil {
+	if _, err := a.storage.Start(t.Context(), "ada", "", time.Now(), []byte("?"), []byte("?")); err != nil {
 		t.Fatal(err)
 	}
 	_, claims := a.session.IDTokenClaims(t.Context())

@@ -575,9 +575,12 @@ func TestLogoutTokenReplay(t *testing.T) {
 		a := newApp(t, inMemory)
 		token := a.idp.LogoutToken("ada")
 		for i := range 5 {
-			_, err := a.client.VerifyLogoutToken(t.Context(), token)
+			claims, err := a.client.VerifyLogoutToken(t.Context(), token)
 			if i == 0 {
 				a.wantError(t, err, nil)
+				_, err = a.client.VerifyLogoutToken(t.Context(), token) // what it says was not done yet
+				a.wantError(t, err, nil)
+				a.wantError(t, a.client.LogoutDone(t.Context(), claims), nil)
 			} else {
 				a.wantError(t, err, auth.ErrInvalidToken)
 			}
@@ -599,5 +602,5 @@ func TestLogoutTokenReplay(t *testing.T) {
 
 type replays struct{ err error }
 
-func (r replays) Forget(context.Context, string) error                      { return r.err }
-func (r replays) Once(context.Context, string, time.Duration) (bool, error) { return false, r.err }
+func (r replays) Noted(context.Context, string) (bool, error)       { return false, r.err }
+func (r replays) Note(context.Context, string, time.Duration) error { return r.err }

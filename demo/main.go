@@ -21,6 +21,7 @@ import (
 	"example.com/logto-gin-starter/auth/authtest"
 	"example.com/logto-gin-starter/internal/config"
 	"example.com/logto-gin-starter/internal/server"
+	"example.com/logto-gin-starter/internal/session"
 )
 
 func main() {
@@ -56,7 +57,7 @@ func run(ctx context.Context, app, provider string, out io.Writer) error {
 
 	cfg := config.Defaults()
 	cfg.Server = config.Server{ListenAddr: app, BaseURL: appURL}
-	cfg.Redis.URL = "redis://" + redis.Addr()
+	cfg.Redis.URL = session.Secret("redis://" + redis.Addr())
 	cfg.Logto = client(endpoint, options)
 	s, err := server.Listen(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {

@@ -44,9 +44,15 @@ func (app App) endByLogoutToken(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	if claims.Subject != "" {
+		c.Set(personKey, app.Sessions.Label(claims.Subject))
+	}
 	if _, err = app.Sessions.EndBy(c.Request.Context(), claims.Subject, claims.SessionID); err != nil {
-		// Also when Logto did not wait for the answer: it may call again.
-		return errors.Join(err, app.Auth.LogoutFailed(context.WithoutCancel(c.Request.Context()), claims))
+		return err
+	}
+	// The sessions have ended: Logto need not know that this failed, and to end them again would do no harm.
+	if err := app.Auth.LogoutDone(context.WithoutCancel(c.Request.Context()), claims); err != nil {
+		c.Set(failureKey, err)
 	}
 	return nil
 }

@@ -148,7 +148,7 @@ func benchRedis(b *testing.B, s *site) redis.UniversalClient {
 	} else {
 		b.Log("an in-memory Redis stands in for redis-server, which is missing")
 	}
-	rdb, err := session.Open(session.RedisConfig{URL: "redis://" + address})
+	rdb, err := session.Open(session.RedisConfig{URL: session.Secret("redis://" + address)})
 	if err != nil {
 		b.Fatal(err)
 	}

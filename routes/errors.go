@@ -45,6 +45,8 @@ func status(err error) (code int, name string) {
 	// The person's doing, or an attacker's.
 	case errors.Is(err, auth.ErrUnknownSignIn):
 		return http.StatusBadRequest, "unknown_sign_in"
+	case errors.Is(err, auth.ErrOvertaken):
+		return http.StatusBadRequest, "overtaken"
 	case errors.Is(err, auth.ErrInvalidCallback):
 		return http.StatusBadRequest, "bad_request"
 	case isAnswer && answer.Status == 0 && isRefusal(answer.Code):

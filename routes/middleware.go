@@ -38,6 +38,7 @@ const (
 	requestIDKey = "request-id"
 	languageKey  = "language"
 	failureKey   = "failure"
+	personKey    = "person" // of a request without a session: the label of whom it is about
 	returnToKey  = "return-to" // of a sign-in that failed
 )
 
@@ -57,6 +58,7 @@ func (app App) identify(c *gin.Context) {
 		slog.Int("status", c.Writer.Status()),
 		slog.Duration("duration", time.Since(start)),
 	}
+	attributes = append(attributes, app.about(c)...)
 	if c.FullPath() == "/healthz" {
 		level = slog.LevelDebug // asked every few seconds, for ever
 	}
@@ -67,6 +69,21 @@ func (app App) identify(c *gin.Context) {
 		}
 	}
 	app.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attributes...)
+}
+
+// about names the person and the session by short hashes, so that one person's trouble can be followed without a name.
+func (app App) about(c *gin.Context) (attributes []slog.Attr) {
+	person, session := c.GetString(personKey), ""
+	if browser := app.browser(c); browser != nil {
+		person, session = browser.Label()
+	}
+	if person != "" {
+		attributes = append(attributes, slog.String("person", person))
+	}
+	if session != "" {
+		attributes = append(attributes, slog.String("session", session))
+	}
+	return attributes
 }
 
 // method is for the log: a client may send any word as a method.

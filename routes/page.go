@@ -36,6 +36,7 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 		Path:      c.Request.URL.Path,
 		RequestID: c.GetString(requestIDKey),
 		User:      user,
+		Notice:    app.notice(c),
 		Data:      data,
 	})
 	if err != nil {

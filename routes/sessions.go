@@ -58,7 +58,7 @@ func (app App) endSessions(c *gin.Context) error {
 	case "others":
 		_, err = browser.EndOthers(ctx)
 	default:
-		err = browser.EndOther(ctx, end)
+		_, err = browser.EndOther(ctx, end)
 	}
 	if err != nil {
 		return err

@@ -27,15 +27,20 @@ func (app App) signIn(c *gin.Context) error { return app.goToLogto(c, "") }
 func (app App) signUp(c *gin.Context) error { return app.goToLogto(c, auth.FirstScreenRegister) }
 
 func (app App) goToLogto(c *gin.Context, first auth.FirstScreen) error {
-	address, err := app.session(c).SignIn(c.Request.Context(), auth.SignInOptions{
+	options := auth.SignInOptions{
 		RedirectURI: app.BaseURL + "/callback",
 		ReturnTo:    localPath(c.Query("return_to")),
 		FirstScreen: first,
 		UILocales:   []string{c.GetString(languageKey)},
-	})
+	}
+	if app.asksForPassword(c) {
+		options.Prompt = []auth.Prompt{auth.PromptLogin, auth.PromptConsent}
+	}
+	address, err := app.session(c).SignIn(c.Request.Context(), options)
 	if err != nil {
 		return err
 	}
+	app.tellLater(c)
 	c.Redirect(http.StatusSeeOther, address)
 	return nil
 }
@@ -55,6 +60,7 @@ func (app App) callback(c *gin.Context) error {
 		c.Set(returnToKey, result.ReturnTo)
 		return err
 	}
+	app.setCookie(c, passwordCookie, "", 0)
 	c.Redirect(http.StatusSeeOther, localPath(result.ReturnTo))
 	return nil
 }
@@ -62,15 +68,26 @@ func (app App) callback(c *gin.Context) error {
 // askSignOut changes nothing: a link, an image or a prefetch must not sign anybody out.
 func (app App) askSignOut(c *gin.Context) error { return app.page(c, http.StatusOK, "signout", nil) }
 
-// signOut ends the session here, and leads to Logto to end the one there.
+// signOut ends the session here, and leads to Logto to end the one there. If Logto can't be reached, a page says so: the
+// browser would only show an error of its own.
 func (app App) signOut(c *gin.Context) error {
 	address, err := app.session(c).SignOut(c.Request.Context(), auth.SignOutOptions{
 		PostLogoutRedirectURI: app.BaseURL + "/",
 		UILocales:             []string{c.GetString(languageKey)},
 	})
+	if errors.Is(err, auth.ErrProvider) {
+		c.Set(failureKey, err)
+		app.setCookie(c, passwordCookie, "1", passwordLife) // the session at Logto may live on
+		if wantsJSON(c) {
+			c.JSON(http.StatusOK, gin.H{"signed_out": true, "signed_out_at_logto": false})
+			return nil
+		}
+		return app.page(c, http.StatusOK, "signedout", nil)
+	}
 	if err != nil {
 		return err
 	}
+	app.setCookie(c, noticeCookie, "signed_out", noticeLife)
 	c.Redirect(http.StatusSeeOther, address)
 	return nil
 }
@@ -83,11 +100,14 @@ func signInPath(returnTo string) string {
 	return "/sign-in?" + url.Values{"return_to": {returnTo}}.Encode()
 }
 
+// maxReturnTo is the length in bytes of an address to return to after a sign-in.
+const maxReturnTo = 1 << 10
+
 // localPath returns path if it is one on this site, to which it makes sense to return; else "/". Browsers read "\" as
 // "/" and drop control characters, so neither is let through.
 func localPath(path string) string {
 	u, err := url.Parse(path)
-	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || len(path) > maxURI/4 ||
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || len(path) > maxReturnTo ||
 		!strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, `\`) ||
 		strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return "/"

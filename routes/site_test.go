@@ -110,7 +110,7 @@ var parsed = sync.OnceValue(func() App {
 
 func (s *site) build(t testing.TB, client auth.Config) http.Handler {
 	t.Helper()
-	rdb, err := session.Open(session.RedisConfig{URL: "redis://" + s.redis.Addr()})
+	rdb, err := session.Open(session.RedisConfig{URL: session.Secret("redis://" + s.redis.Addr())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +122,7 @@ func (s *site) build(t testing.TB, client auth.Config) http.Handler {
 	if s.app.Auth, err = auth.New(client); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.app.Auth.Close)
 	return New(s.app)
 }
 

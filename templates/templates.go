@@ -25,8 +25,9 @@ type Page struct {
 	Lang      string // one of Messages.Languages
 	Path      string // this request's path, to mark where one is in the navigation
 	RequestID string
-	User      *User // who is signed in; nil: nobody
-	Data      any   // what the page is about
+	User      *User  // who is signed in; nil: nobody
+	Notice    string // what the person is told once; empty: nothing
+	Data      any    // what the page is about
 }
 
 // User is the person in the header.

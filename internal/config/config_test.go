@@ -85,6 +85,7 @@ func TestSettings(t *testing.T) {
 		"LOGTO_ENDPOINT logto.endpoint", "LOGTO_INTERNAL_ENDPOINT logto.internal_endpoint",
 		"LOGTO_APP_ID logto.app_id", "LOGTO_APP_SECRET logto.app_secret", "LOGTO_SCOPES logto.scopes", "LOGTO_RESOURCES logto.resources",
 		"REDIS_URL redis.url", "SESSION_IDLE_TIMEOUT session.idle_timeout", "SESSION_ABSOLUTE_TIMEOUT session.absolute_timeout",
+		"SESSION_KEY session.key",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("settings are\n%q, want\n%q", got, want)
@@ -102,12 +103,12 @@ func TestPrecedence(t *testing.T) {
 		want    any
 	}{
 		{"default", nil, func(c Config) any { return c.Server.BaseURL }, "http://localhost:3000"},
-		{"default of an empty section", nil, func(c Config) any { return c.Redis.URL }, "redis://localhost:6379/0"},
+		{"default of an empty section", nil, func(c Config) any { return string(c.Redis.URL) }, "redis://localhost:6379/0"},
 		{"file", nil, func(c Config) any { return c.Server.ListenAddr }, ":1111"},
 		{"environment over file", []string{"LISTEN_ADDR=:2222"}, func(c Config) any { return c.Server.ListenAddr }, ":2222"},
 		{"empty variable", []string{"LISTEN_ADDR="}, func(c Config) any { return c.Server.ListenAddr }, ":1111"},
 		{"the last one counts", []string{"LISTEN_ADDR=:2222", "LISTEN_ADDR=:3333"}, func(c Config) any { return c.Server.ListenAddr }, ":3333"},
-		{"value with =", []string{"REDIS_URL=redis://h:1/0?pool_size=5"}, func(c Config) any { return c.Redis.URL }, "redis://h:1/0?pool_size=5"},
+		{"value with =", []string{"REDIS_URL=redis://h:1/0?pool_size=5"}, func(c Config) any { return string(c.Redis.URL) }, "redis://h:1/0?pool_size=5"},
 		{"secret in the file", nil, func(c Config) any { return string(c.Logto.AppSecret) }, "from-yaml"},
 		{"NAME_FILE over file", []string{"LOGTO_APP_SECRET_FILE=" + secret}, func(c Config) any { return string(c.Logto.AppSecret) }, "from-secret-file"},
 		{"NAME over NAME_FILE", []string{"LOGTO_APP_SECRET_FILE=" + secret, "LOGTO_APP_SECRET=direct"}, func(c Config) any { return string(c.Logto.AppSecret) }, "direct"},

@@ -109,8 +109,8 @@ func TestRefreshingInstanceKilled(t *testing.T) {
 	f.wantStanding(t, ada)
 }
 
-// If it is killed after the provider has rotated the refresh token, the new one is lost with it, and nothing can bring it
-// back. What is left is to ask the person to sign in again: never an error page, and back to where they were.
+// The same with the instance killed after the provider has rotated the refresh token, so that the new one is lost with it:
+// the next instance has the lock while the provider still forgives the old one.
 func TestRotatedTokenLost(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -122,13 +122,27 @@ func TestRotatedTokenLost(t *testing.T) {
 		})
 	}).Times(1)
 	a, err := ada.get(t.Context(), "/protected/userinfo")
+	if err != nil || a.status != http.StatusOK {
+		t.Fatalf("the page: %d to %q, %v; want 200", a.status, a.location(), err)
+	}
+	f.wantStanding(t, ada)
+}
+
+// When the provider does not forgive it, what is left is to ask the person to sign in again: never an error page, and back to
+// where they were.
+func TestGrantLost(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	ada := signInBriefly(t, f.url, f.logto)
+	f.logto.RevokeGrants("ada")
+	a, err := ada.get(t.Context(), "/protected/userinfo")
 	if err != nil || a.status != http.StatusSeeOther || a.location() != "/sign-in?return_to=%2Fprotected%2Fuserinfo" {
 		t.Fatalf("the page: %d to %q, %v; want a redirect to sign in", a.status, a.location(), err)
 	}
 	if a, err = ada.getJSON(t.Context(), "/protected/userinfo"); err != nil || a.status != http.StatusUnauthorized {
 		t.Errorf("the page as JSON: %d, %v", a.status, err)
 	}
-	must(t, ada.signIn(t.Context(), "ada")) // no more than a redirect: the provider still knows the browser
+	must(t, ada.signIn(t.Context(), "ada"))
 	if a, err = ada.get(t.Context(), "/protected/userinfo"); err != nil || a.status != http.StatusOK {
 		t.Errorf("after signing in again: %d, %v", a.status, err)
 	}

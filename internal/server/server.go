@@ -35,6 +35,9 @@ type Server struct {
 	http     *http.Server
 	listener net.Listener
 	rdb      redis.UniversalClient
+	store    *session.Store
+	auth     *auth.Client
+	log      *slog.Logger
 }
 
 // Run serves until ctx ends, and then until the requests in flight are done.
@@ -54,44 +57,45 @@ func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
 	}
-	handler, err := build(cfg, rdb, log)
+	s := &Server{Grace: DefaultGrace, rdb: rdb, log: log}
+	handler, err := s.build(cfg)
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}
-	listener, err := net.Listen("tcp", cfg.Server.ListenAddr)
+	s.listener, err = net.Listen("tcp", cfg.Server.ListenAddr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%s is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL (demo: -app)", cfg.Server.ListenAddr)
 	}
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())
 	}
-	return &Server{
-		Grace:    DefaultGrace,
-		listener: listener,
-		rdb:      rdb,
-		http: &http.Server{
-			Handler:           handler,
-			ReadHeaderTimeout: 5 * time.Second,
-			ReadTimeout:       15 * time.Second,
-			WriteTimeout:      75 * time.Second, // longer than a request may wait, and a refresh that it began then
-			IdleTimeout:       2 * time.Minute,
-			MaxHeaderBytes:    32 << 10,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		},
-	}, nil
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      75 * time.Second, // longer than a request may wait, and a refresh that it began then
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	if cfg.Session.Key == "" && strings.HasPrefix(cfg.Server.BaseURL, "https:") {
+		log.Warn("SESSION_KEY is not set: who can write to Redis can sign in as anybody; make one with -new-session-key")
+	}
+	return s, nil
 }
 
 // build wires the packages together.
-func build(cfg config.Config, rdb redis.UniversalClient, log *slog.Logger) (http.Handler, error) {
-	store := session.NewStore(rdb, cfg.Session, session.Options{
+func (s *Server) build(cfg config.Config) (http.Handler, error) {
+	s.store = session.NewStore(s.rdb, cfg.Session, session.Options{
 		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"),
-		Log:    log,
+		Log:    s.log,
 	})
-	cfg.Logto.Replays, cfg.Logto.Log = store, log
+	cfg.Logto.Replays, cfg.Logto.Log = s.store, s.log
 	client, err := auth.New(cfg.Logto)
 	if err != nil {
 		return nil, err
 	}
+	s.auth = client
 	messages, err := i18n.Load()
 	if err != nil {
 		return nil, err
@@ -106,13 +110,20 @@ func build(cfg config.Config, rdb redis.UniversalClient, log *slog.Logger) (http
 	}
 	return routes.New(routes.App{
 		Auth:     client,
-		Sessions: store,
+		Sessions: s.store,
 		Pages:    pages,
 		Static:   assets,
 		Messages: messages,
 		BaseURL:  cfg.Server.BaseURL,
-		Log:      log,
+		Log:      s.log,
 	}), nil
+}
+
+// warnOfEviction looks at what Redis does when its memory is full, where that may be asked.
+func (s *Server) warnOfEviction(ctx context.Context) {
+	if policy, err := s.store.EvictionPolicy(ctx); err == nil && policy != "" && policy != "noeviction" {
+		s.log.WarnContext(ctx, "Redis may evict sessions, which signs people out at random: set maxmemory-policy to noeviction", "maxmemory-policy", policy)
+	}
 }
 
 // Addr is where the server listens.
@@ -121,6 +132,10 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Serve answers requests until ctx ends; then it takes no new ones, and waits for those in flight, for Grace at most.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.rdb.Close()
+	defer s.auth.Close()
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.warnOfEviction(asking)
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {

@@ -15,6 +15,7 @@ import (
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
 	"example.com/logto-gin-starter/internal/config"
+	"example.com/logto-gin-starter/internal/session"
 )
 
 // settings are those of an application on a free port, beside a provider and an in-memory Redis.
@@ -25,7 +26,7 @@ func settings(t *testing.T) (config.Config, *authtest.Server, *miniredis.Minired
 	redis := miniredis.RunT(t)
 	cfg := config.Defaults()
 	cfg.Server.ListenAddr = "127.0.0.1:0"
-	cfg.Redis.URL = "redis://" + redis.Addr()
+	cfg.Redis.URL = session.Secret("redis://" + redis.Addr())
 	cfg.Logto = auth.Config{Endpoint: logto.URL, AppID: "app", AppSecret: "secret"}
 	return cfg, logto, redis
 }

@@ -26,7 +26,7 @@ func signInMany(t testing.TB, s *Store, n int) []jar {
 			for i := worker; i < n; i += workers {
 				jars[i] = jar{}
 				jars[i].do(t, s, func(b *Browser) {
-					must(t, b.Start(context.Background(), fmt.Sprint("person", i), fmt.Sprint("sid", i), typicalIdentity, typicalTokens))
+					starts(t, b, fmt.Sprint("person", i), fmt.Sprint("sid", i), typicalIdentity, typicalTokens)
 				})
 			}
 		})
@@ -65,7 +65,7 @@ func BenchmarkPage(b *testing.B) {
 	server := startRedis(b)
 	s := open(b, "redis://"+server.addr(), DefaultConfig())
 	ctx, j := context.Background(), jar{}
-	j.do(b, s.Store, func(br *Browser) { must(b, br.Start(ctx, "ada", "sid", typicalIdentity, typicalTokens)) })
+	j.do(b, s.Store, func(br *Browser) { starts(b, br, "ada", "sid", typicalIdentity, typicalTokens) })
 	must(b, s.rdb.Set(ctx, "page", strings.Repeat("x", 4096), 0).Err())
 	header := j.request(ctx).Header
 	page := func(load ...Load) {
@@ -105,6 +105,6 @@ func BenchmarkSignIn(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		br, err := s.Browser(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		must(b, err)
-		must(b, br.Start(context.Background(), fmt.Sprint("person", i), fmt.Sprint("sid", i), typicalIdentity, typicalTokens))
+		starts(b, br, fmt.Sprint("person", i), fmt.Sprint("sid", i), typicalIdentity, typicalTokens)
 	}
 }

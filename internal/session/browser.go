@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -27,13 +28,19 @@ type Browser struct {
 	agent   string         // the request's User-Agent
 	cookies []*http.Cookie // the request's, and what binds its sign-in
 
-	mu       sync.Mutex // held during Redis commands: what one goroutine changes, the next one sees
-	w        http.ResponseWriter
-	at       *place // where the session lies; nil: a visitor who has none
-	state    state
-	record   record
-	identity []byte // opened
-	failure  error  // of the first read: it is not tried twice in one request
+	mu      sync.Mutex // held during Redis commands: what one goroutine changes, the next one sees
+	w       http.ResponseWriter
+	at      *place // where the session lies; nil: a visitor who has none
+	state   state
+	record  record
+	who     *person // who is signed in; nil: nobody
+	failure error   // of the first read: it is not tried twice in one request
+
+	grave  *place // where a mark says that the request's session has ended; nil: none does
+	ending Ending
+	told   bool
+
+	label [2]string // of the person and of the session, for the log
 
 	values *gorilla.Session // as sessions.Default(c) sees it; nil until asked for
 	base   []byte           // what values was made from
@@ -50,8 +57,9 @@ const (
 
 // record is a session as Redis holds it. Its values are sealed; "" is a value that there is not.
 type record struct {
-	version                  string
+	version, sid             string
 	seen, end                time.Time
+	due                      uint32
 	identity, values, tokens string
 	complete                 bool // tokens was read too
 }
@@ -103,7 +111,7 @@ func (b *Browser) arrive(ctx context.Context, tokens bool) error {
 		if c.Name != b.store.prefix+b.name {
 			continue
 		}
-		if b.at = find(c.Value); b.at != nil {
+		if b.at = b.store.find(c.Value); b.at != nil {
 			break
 		}
 	}
@@ -116,13 +124,10 @@ func (b *Browser) arrive(ctx context.Context, tokens bool) error {
 	if b.state == ended {
 		b.at, b.state = nil, live
 	}
-	if b.at != nil && b.state == live {
-		b.touch(ctx)
-	}
 	return nil
 }
 
-// read replaces what is known of the session by what Redis holds now.
+// read replaces what is known of the session by what Redis holds now, and extends its idle time.
 func (b *Browser) read(ctx context.Context, tokens bool) error {
 	fields := []string{"m", "h", "d"}
 	if tokens {
@@ -139,58 +144,10 @@ func (b *Browser) read(ctx context.Context, tokens bool) error {
 	if err != nil {
 		return err
 	}
-	b.adopt(reply)
+	if b.adopt(reply); b.isLive() {
+		b.touch(ctx)
+	}
 	return nil
-}
-
-// adopt takes over a session as Redis answers it: the fields m, h, d, and perhaps t.
-func (b *Browser) adopt(reply []any) {
-	b.record, b.identity = record{}, nil
-	if !slices.ContainsFunc(reply, func(field any) bool { return field != nil }) {
-		b.state = ended
-		return
-	}
-	var text [4]string
-	for i, field := range reply {
-		text[i], _ = field.(string)
-	}
-	fresh, ok := parseRecord(text[0])
-	if !ok {
-		b.discard("times", nil)
-		return
-	}
-	if !time.Now().Before(fresh.end) {
-		b.state = ended
-		return
-	}
-	fresh.identity, fresh.values, fresh.tokens, fresh.complete = text[1], text[2], text[3], len(reply) == len(text)
-	b.state, b.record = live, fresh
-	if b.record.identity != "" {
-		identity, err := b.at.open("h", b.record.identity)
-		if err != nil {
-			b.discard("identity", err)
-			return
-		}
-		b.identity = identity
-	}
-}
-
-// parseRecord reads what scripts keep in clear.
-func parseRecord(m string) (r record, ok bool) {
-	words := strings.SplitN(m, " ", 4)
-	if len(words) < 4 {
-		return record{}, false
-	}
-	seen, errSeen := strconv.ParseInt(words[1], 10, 64)
-	end, errEnd := strconv.ParseInt(words[2], 10, 64)
-	return record{version: words[0], seen: time.UnixMilli(seen), end: time.UnixMilli(end)}, errSeen == nil && errEnd == nil
-}
-
-// discard makes a session that can't be opened one of nobody. It stays in Redis, for instances of another version may
-// be able to open it.
-func (b *Browser) discard(what string, err error) {
-	b.state, b.record, b.identity = unreadable, record{}, nil
-	b.store.log.Warn("a session could not be opened; its browser is signed out", "session", b.at.id, "record", what, "err", err)
 }
 
 // touch extends the idle time, at most once in a while. That it fails is no reason to fail the page.
@@ -203,8 +160,90 @@ func (b *Browser) touch(ctx context.Context) {
 	if time.Since(b.record.seen).Abs() < moment {
 		return
 	}
-	_, _ = b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
-		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), b.at.id)
+	isPerson := 0
+	if b.who != nil {
+		isPerson = 1
+	}
+	reply, err := b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
+		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), b.at.id, isPerson)
+	switch {
+	case err != nil:
+	case reply[0] == int64(gone):
+		b.learnEnd(reply[1:])
+	case reply[0] == int64(done):
+		b.extendSID(ctx)
+	}
+}
+
+// adopt takes over a session as Redis answers it: the fields m, h, d, and perhaps t.
+func (b *Browser) adopt(reply []any) {
+	b.record, b.who = record{}, nil
+	if !slices.ContainsFunc(reply, func(field any) bool { return field != nil }) {
+		b.state = ended
+		return
+	}
+	var text [4]string
+	for i, field := range reply {
+		text[i], _ = field.(string)
+	}
+	if b.bury(text[0]) {
+		b.state = ended
+		return
+	}
+	fresh, ok := parseRecord(text[0])
+	if !ok {
+		b.discard("times", nil)
+		return
+	}
+	if !time.Now().Before(fresh.end) {
+		b.state = ended
+		return
+	}
+	fresh.identity, fresh.values, fresh.tokens, fresh.complete = text[1], text[2], text[3], len(reply) == len(text)
+	b.state, b.record = live, fresh
+	if b.record.identity == "" {
+		b.mark(b.at, false)
+		return
+	}
+	if err := b.openIdentity(); err != nil {
+		b.discard("identity", err)
+		return
+	}
+	b.mark(b.at, true)
+	// Whatever Redis says of the end; clocks differ a little.
+	if time.Since(b.who.begun) > b.store.cfg.AbsoluteTimeout+sidMargin {
+		b.state, b.record, b.who = ended, record{}, nil
+	}
+}
+
+func (b *Browser) openIdentity() error {
+	data, err := b.at.open("h", b.record.identity)
+	if err != nil {
+		return err
+	}
+	b.who, err = parsePerson(data)
+	return err
+}
+
+// parseRecord reads what scripts keep in clear.
+func parseRecord(m string) (r record, ok bool) {
+	words := strings.SplitN(m, " ", 8)
+	if len(words) < 8 {
+		return record{}, false
+	}
+	seen, errSeen := strconv.ParseInt(words[1], 10, 64)
+	end, errEnd := strconv.ParseInt(words[2], 10, 64)
+	due, errDue := strconv.ParseUint(words[5], 10, 32)
+	return record{
+		version: words[0], seen: time.UnixMilli(seen), end: time.UnixMilli(end), sid: words[4], due: uint32(due),
+	}, errSeen == nil && errEnd == nil && errDue == nil
+}
+
+// discard makes a session that can't be opened one of nobody. It stays in Redis, for instances of another version may
+// be able to open it.
+func (b *Browser) discard(what string, err error) {
+	b.state, b.record, b.who = unreadable, record{}, nil
+	b.store.log.Warn("a session could not be opened; its browser is signed out", "session", b.at.id, "record", what, "err", err)
 }
 
 // isLive reports whether there is a session that can be read and saved.
@@ -214,8 +253,39 @@ func (b *Browser) isLive() bool { return b.at != nil && b.state == live }
 func (b *Browser) Identity(context.Context) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.identity, nil
+	if b.who == nil {
+		return nil, nil
+	}
+	return b.who.identity, nil
 }
+
+// IsDue reports whether there is a reason to ask the provider again who this is; see [Store.MarkDue]. Saving an identity
+// under a lock answers the reasons that there were when the lock was taken.
+func (b *Browser) IsDue() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.who != nil && b.who.due != b.record.due
+}
+
+// Label returns short hashes of the person and of the session that this request was about, "" where there is none, by which
+// an operator can follow one person's trouble through the log.
+func (b *Browser) Label() (person, session string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.label[0], b.label[1]
+}
+
+func (b *Browser) mark(at *place, isPerson bool) {
+	b.label = [2]string{"", at.id[:labelSize]}
+	if isPerson {
+		b.label[0] = at.tag[:labelSize]
+	}
+}
+
+const labelSize = 8
+
+// Label is the hash by which Browser.Label names a subject.
+func (s *Store) Label(subject string) string { return s.tags(subject)[0][:labelSize] }
 
 // Tokens returns the record that is read only when it is needed; nil if nobody is signed in. After [Browser.Lock] it is
 // as it was when the lock was taken, or saved since.
@@ -226,11 +296,11 @@ func (b *Browser) Tokens(ctx context.Context) ([]byte, error) {
 }
 
 func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
-	if b.identity == nil {
+	if b.who == nil {
 		return nil, nil
 	}
 	if !b.record.complete {
-		if err := b.read(ctx, true); err != nil || b.identity == nil {
+		if err := b.read(ctx, true); err != nil || b.who == nil {
 			return nil, err
 		}
 	}
@@ -246,34 +316,51 @@ func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
 }
 
 // Start begins a session under a new ID and ends the one there was. A visitor's values are carried over, and so are
-// those of the same person; another person's are not. The cookie is set when all else has succeeded.
-func (b *Browser) Start(ctx context.Context, subject, sid string, identity, tokens []byte) error {
+// those of the same person; another person's are not. The cookie is set when all else has succeeded. began is when the
+// sign-in did: if the person's sessions were ended from outside since, none is started, and that is no error.
+func (b *Browser) Start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) (started bool, err error) {
+	err = b.start(ctx, subject, sid, began, identity, tokens)
+	if errors.Is(err, errOvertaken) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("start session: %w", err)
+	}
+	return true, nil
+}
+
+func (b *Browser) start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	cookie, at := mint(hash("person", subject))
-	sealedIdentity, sealedTokens, values := at.seal("h", identity), at.seal("t", tokens), ""
-	args := []any{at.id, "-", words(b.agent), "h", sealedIdentity, "t", sealedTokens}
-	keep := b.isLive() && (b.identity == nil || b.at.tag == at.tag)
-	if keep {
-		values = b.reseal(b.record.values, at)
-		if values != "" {
-			args = append(args, "d", values)
-		}
-	}
+	cookie, at := b.store.mint(b.store.tags(subject)[0])
+	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
+	sealedIdentity, sealedTokens, values := at.seal("h", who.marshal()), at.seal("t", tokens), ""
+	hashed := "-"
 	if sid != "" {
-		args[1] = hash("sid", sid)
-		if err := b.indexSID(ctx, sid, at.tag); err != nil {
+		hashed = hashSID(sid)
+		if err := b.indexSID(ctx, hashed, at, began); err != nil {
 			return err
 		}
 	}
-	fresh, err := b.redis.start(ctx, b.store.cfg, at, args...)
-	if err != nil {
-		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at) // perhaps only the answer was lost
-		return err
+	args := []any{began.UnixMilli(), at.id, hashed, words(b.agent), "h", sealedIdentity, "t", sealedTokens}
+	keep := b.isLive() && (b.who == nil || b.who.subject == subject)
+	if keep {
+		if values = b.reseal(b.record.values, at); values != "" {
+			args = append(args, "d", values)
+		}
 	}
-	fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true
-	if err := b.supersede(ctx, at, &fresh, keep); err != nil {
-		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at) // no cookie leads there; else it ends unused
+	var marks []string
+	for _, tag := range b.store.tags(subject) {
+		marks = append(marks, endedKeys(tag, hashed)...)
+	}
+	fresh, err := b.redis.start(ctx, b.store.cfg, at, marks, args...)
+	if err == nil {
+		fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true
+		err = b.supersede(ctx, at, &fresh, keep)
+	}
+	if err != nil {
+		// Perhaps only an answer was lost. No cookie leads there; else it ends unused.
+		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)
 		return err
 	}
 	if b.isLive() && !keep {
@@ -282,7 +369,8 @@ func (b *Browser) Start(ctx context.Context, subject, sid string, identity, toke
 	if b.values != nil {
 		b.values.ID = at.id
 	}
-	b.at, b.state, b.record, b.identity = at, live, fresh, append([]byte{}, identity...)
+	b.at, b.state, b.record, b.who, b.grave = at, live, fresh, who, nil
+	b.mark(at, true)
 	b.store.setCookie(b.w, b.name, cookie, b.store.cfg.AbsoluteTimeout, b.store.options)
 	return nil
 }
@@ -293,7 +381,7 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 	if b.at == nil || b.state == ended {
 		return nil
 	}
-	_, version, values, err := b.redis.end(ctx, patience, b.at)
+	_, version, values, err := b.redis.end(ctx, patience, b.at, ByPerson)
 	if err != nil || !keep || version == b.record.version {
 		return err
 	}
@@ -322,16 +410,20 @@ func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byt
 		if err != nil {
 			return nil, err
 		}
-		if b.identity == nil {
+		if b.who == nil {
 			return nil, ErrEnded
 		}
-		newIdentity, newTokens, err := change(b.identity, tokens)
+		newIdentity, newTokens, err := change(b.who.identity, tokens)
 		if err != nil {
 			return nil, err
 		}
 		var changed []sealed
-		if newIdentity != nil && !bytes.Equal(newIdentity, b.identity) {
-			changed = append(changed, sealed{"h", b.at.seal("h", newIdentity)})
+		if newIdentity != nil && !bytes.Equal(newIdentity, b.who.identity) {
+			who := person{begun: b.who.begun, due: b.who.due, subject: b.who.subject, identity: newIdentity}
+			if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder {
+				who.due = l.due
+			}
+			changed = append(changed, sealed{"h", b.at.seal("h", who.marshal())})
 		}
 		if newTokens != nil && !bytes.Equal(newTokens, tokens) {
 			changed = append(changed, sealed{"t", b.at.seal("t", newTokens)})
@@ -381,10 +473,19 @@ func (b *Browser) save(ctx context.Context, change func() ([]sealed, error)) err
 		case refused:
 			return fmt.Errorf("save session: %w", ErrLockLost)
 		default:
-			b.adopt([]any{nil})
+			b.learnEnd(reply)
 		}
 	}
 	return fmt.Errorf("save session: %w", ErrConflict)
+}
+
+// learnEnd takes over that the session has ended, and the mark of it if there is one.
+func (b *Browser) learnEnd(mark []any) {
+	b.adopt(nil)
+	if len(mark) > 0 {
+		m, _ := mark[0].(string)
+		b.bury(m)
+	}
 }
 
 // saved keeps what was saved as what is known.
@@ -393,7 +494,7 @@ func (b *Browser) saved(changed []sealed) {
 		switch s.field {
 		case "h":
 			b.record.identity = s.value
-			b.identity, _ = b.at.open("h", s.value) // sealed a moment ago
+			_ = b.openIdentity() // sealed a moment ago
 		case "d":
 			b.record.values = s.value
 		case "t":
@@ -402,23 +503,40 @@ func (b *Browser) saved(changed []sealed) {
 	}
 }
 
-// End ends the session: what it held is gone for every instance. Ending none is no error, and then the cookie stays,
-// for it may already be that of a newer session.
+// End ends the session, as its person wants: what it held is gone for every instance. Ending none is no error, and then
+// the cookie stays, for it may already be that of a newer session.
 func (b *Browser) End(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	was, err := b.end(ctx, ByPerson)
+	if was {
+		b.store.setCookie(b.w, b.name, "", 0, b.store.options)
+	}
+	return err
+}
+
+// EndDead ends the session because the provider does not give tokens for it any more. Its browser learns that by
+// [Browser.Ending], so the cookie stays.
+func (b *Browser) EndDead(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := b.at
+	was, err := b.end(ctx, ByGrant)
+	if was {
+		b.grave, b.ending, b.told = at, Ending{ByGrant, time.Now()}, false
+	}
+	return err
+}
+
+func (b *Browser) end(ctx context.Context, why Why) (was bool, err error) {
 	if b.at != nil && b.state != ended {
-		was, _, _, err := b.redis.end(ctx, patience, b.at)
-		if err != nil {
-			return err
-		}
-		if was {
-			b.store.setCookie(b.w, b.name, "", 0, b.store.options)
+		if was, _, _, err = b.redis.end(ctx, patience, b.at, why); err != nil {
+			return false, err
 		}
 	}
-	b.at, b.state, b.record, b.identity = nil, live, record{}, nil
+	b.at, b.state, b.record, b.who = nil, live, record{}, nil
 	b.clearValues()
-	return nil
+	return was, nil
 }
 
 // sleep waits, but not beyond the context.

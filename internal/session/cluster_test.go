@@ -170,13 +170,12 @@ func moveSlots(t *testing.T, s *site, node *server, jars []jar) {
 // everything uses all that the package does with Redis once.
 func everything(t *testing.T, s *site) {
 	ctx, j := t.Context(), jar{}
-	j.do(t, s.Store, func(b *Browser) { must(t, b.PutSignIn(ctx, "state", []byte("value"), signInLife)) })
 	must(t, j.values(t, s.Store, set("k", "v")))
 	j.do(t, s.Store, func(b *Browser) {
-		if value, err := b.TakeSignIn(ctx, "state"); string(value) != "value" || err != nil {
-			t.Errorf("TakeSignIn = %q, %v", value, err)
+		if first, err := b.UseSignIn(ctx, randomID(), time.Minute); !first || err != nil {
+			t.Errorf("UseSignIn = %v, %v", first, err)
 		}
-		must(t, b.Start(ctx, "ada", "sid", []byte("identity of ada"), []byte("t")))
+		starts(t, b, "ada", "sid", []byte("identity of ada"), []byte("t"))
 	})
 	j.do(t, s.Store, func(b *Browser) {
 		m := strings.SplitN(s.rdb.HGet(ctx, b.at.key(), "m").Val(), " ", 3)
@@ -203,7 +202,7 @@ func everything(t *testing.T, s *site) {
 		if len(all) != 4 || err != nil || !all[0].Current || time.Since(all[0].Seen) > time.Minute {
 			t.Errorf("Sessions = %v, %v", all, err)
 		}
-		must(t, b.EndOther(ctx, all[1].ID))
+		ends(t, b, all[1].ID)
 		if n, err := s.EndBy(ctx, "", "sid 2"); n != 2 || err != nil {
 			t.Errorf("EndBy = %d, %v", n, err)
 		}
@@ -212,8 +211,16 @@ func everything(t *testing.T, s *site) {
 		}
 		must(t, b.End(ctx))
 	})
-	if first, err := s.Once(ctx, fmt.Sprint(time.Now()), time.Minute); !first || err != nil {
-		t.Errorf("Once = %v, %v", first, err)
+	if n, err := s.EndBy(ctx, "", randomID()); n != 0 || err != nil {
+		t.Errorf("EndBy of nobody = %d, %v", n, err)
+	}
+	if n, err := s.MarkDue(ctx, "ada"); n != 0 || err != nil {
+		t.Errorf("MarkDue of nobody = %d, %v", n, err)
+	}
+	jti := randomID()
+	must(t, s.Note(ctx, jti, time.Minute))
+	if noted, err := s.Noted(ctx, jti); !noted || err != nil {
+		t.Errorf("Noted = %v, %v", noted, err)
 	}
 	must(t, s.Ping(ctx))
 }

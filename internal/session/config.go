@@ -2,16 +2,20 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
 
-// Config is how long a session lasts.
+// Config is how long a session lasts, and how it is sealed.
 type Config struct {
 	// IdleTimeout ends a session that nobody uses.
 	IdleTimeout time.Duration `yaml:"idle_timeout" env:"SESSION_IDLE_TIMEOUT"`
 	// AbsoluteTimeout ends it however much it is used.
 	AbsoluteTimeout time.Duration `yaml:"absolute_timeout" env:"SESSION_ABSOLUTE_TIMEOUT"`
+	// Key is one key from [NewKey], or several with spaces between: the first seals, all open. An old one can be left out
+	// when the sessions of its time have ended, after AbsoluteTimeout.
+	Key Secret `yaml:"key" env:"SESSION_KEY"`
 }
 
 // DefaultConfig returns the defaults: a day unused, two weeks in all.
@@ -28,13 +32,15 @@ func (c Config) Validate() error {
 	if c.AbsoluteTimeout < c.IdleTimeout {
 		faults = append(faults, &Fault{"AbsoluteTimeout", "must not be shorter than the idle time-out"})
 	}
+	if _, err := parseKeys(string(c.Key)); err != nil {
+		faults = append(faults, &Fault{"Key", "must be a key that `-new-session-key` printed, or several with spaces between"})
+	}
 	return errors.Join(faults...)
 }
 
 // RedisConfig is where Redis is. [Open] says which URLs there are.
 type RedisConfig struct {
-	// URL may contain a password, so it is never printed.
-	URL string `yaml:"url" env:"REDIS_URL"`
+	URL Secret `yaml:"url" env:"REDIS_URL"` // it may contain a password
 }
 
 // DefaultRedisConfig returns the default: a Redis on this machine.
@@ -42,18 +48,19 @@ func DefaultRedisConfig() RedisConfig { return RedisConfig{URL: "redis://localho
 
 // Validate returns a [Fault] if Open could not use the URL.
 func (c RedisConfig) Validate() error {
-	_, err := parse(c.URL)
+	_, err := parse(string(c.URL))
 	return err
 }
 
-// String hides the URL.
-func (RedisConfig) String() string { return "[Redis URL]" }
+// A Secret is a string that does not show itself in logs, by fmt, or as JSON. Convert it to a string to use it.
+type Secret string
 
-// GoString hides the URL.
-func (c RedisConfig) GoString() string { return c.String() }
+const redacted = "[redacted]"
 
-// LogValue hides the URL.
-func (c RedisConfig) LogValue() slog.Value { return slog.StringValue(c.String()) }
+func (Secret) String() string               { return redacted }
+func (Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) } // %d and %#v too
+func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Fault is what is wrong with one setting. Its text never quotes the value.
 type Fault struct{ field, text string }

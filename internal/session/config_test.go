@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,10 +25,13 @@ func TestValidate(t *testing.T) {
 	}{
 		{DefaultConfig(), nil},
 		{DefaultRedisConfig(), nil},
-		{Config{time.Second, time.Second}, nil},
+		{Config{IdleTimeout: time.Second, AbsoluteTimeout: time.Second}, nil},
 		{Config{}, []string{"IdleTimeout"}},
-		{Config{-time.Hour, -2 * time.Hour}, []string{"IdleTimeout", "AbsoluteTimeout"}},
-		{Config{2 * time.Hour, time.Hour}, []string{"AbsoluteTimeout"}},
+		{Config{IdleTimeout: -time.Hour, AbsoluteTimeout: -2 * time.Hour}, []string{"IdleTimeout", "AbsoluteTimeout"}},
+		{Config{IdleTimeout: 2 * time.Hour, AbsoluteTimeout: time.Hour}, []string{"AbsoluteTimeout"}},
+		{Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour, Key: Secret(NewKey() + " " + NewKey())}, nil},
+		{Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour, Key: Secret(NewKey() + " secret")}, []string{"Key"}},
+		{Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour, Key: Secret(NewKey() + "=")}, []string{"Key"}},
 		{RedisConfig{}, []string{"URL"}},
 		{RedisConfig{"redis://user:s#cret@localhost"}, []string{"URL"}},
 	} {
@@ -58,10 +62,16 @@ func faults(err error) func(yield func(*Fault) bool) {
 	}
 }
 
-func TestRedisURLIsNotPrinted(t *testing.T) {
-	cfg := RedisConfig{"redis://user:secret@localhost"}
+func TestSecretsAreNotPrinted(t *testing.T) {
+	cfg := struct {
+		Redis   RedisConfig
+		Session Config
+	}{RedisConfig{"redis://user:secret@localhost"}, Config{Key: "secret"}}
+	asJSON, err := json.Marshal(cfg)
+	must(t, err)
 	for _, text := range []string{
-		fmt.Sprint(cfg), fmt.Sprintf("%v %+v %#v %s %q", cfg, cfg, cfg, cfg, cfg), fmt.Sprintf("%+v", struct{ Redis RedisConfig }{cfg}), cfg.LogValue().String(),
+		fmt.Sprint(cfg), fmt.Sprintf("%v %+v %#v %s %q %d", cfg, cfg, cfg, cfg, cfg, cfg), string(asJSON),
+		cfg.Redis.URL.LogValue().String(), fmt.Sprintf("%#v %q", cfg.Session.Key, cfg.Session.Key),
 	} {
 		if strings.Contains(text, "secret") {
 			t.Errorf("printed: %s", text)

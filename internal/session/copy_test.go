@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gorilla "github.com/gorilla/sessions"
 	"github.com/redis/go-redis/v9"
@@ -41,13 +42,16 @@ func contents(t testing.TB, rdb redis.UniversalClient) []string {
 // Whoever has a copy of Redis has no token, no name, no cookie, and gets in nowhere.
 func TestCopyOfRedis(t *testing.T) {
 	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
-	secrets := []string{"ada-subject", "ada@example.com", "refresh-token", "provider-sid", "3 apples", "cart", "verifier", "the-state", "the-jti"}
+	secrets := []string{"ada-subject", "ada@example.com", "refresh-token", "provider-sid", "3 apples", "cart", "verifier", "the-jti"}
 	j.do(t, s.Store, func(b *Browser) {
-		must(t, b.PutSignIn(t.Context(), "the-state", []byte("verifier"), signInLife))
+		state, _ := b.SealSignIn([]byte("verifier"))
+		secrets = append(secrets, state)
+		_, err := b.UseSignIn(t.Context(), state, time.Minute)
+		must(t, err)
 	})
 	must(t, j.values(t, s.Store, func(session *gorilla.Session) { session.Values["cart"] = "3 apples" }))
 	j.do(t, s.Store, func(b *Browser) {
-		must(t, b.Start(t.Context(), "ada-subject", "provider-sid", []byte(`{"email":"ada@example.com"}`), []byte(`{"refresh":"refresh-token"}`)))
+		starts(t, b, "ada-subject", "provider-sid", []byte(`{"email":"ada@example.com"}`), []byte(`{"refresh":"refresh-token"}`))
 	})
 	j.do(t, s.Store, func(b *Browser) {
 		_, release, err := b.Lock(t.Context())
@@ -55,8 +59,7 @@ func TestCopyOfRedis(t *testing.T) {
 		release()
 		must(t, b.Update(t.Context(), func(i, t []byte) ([]byte, []byte, error) { return append(i, ' '), append(t, ' '), nil }))
 	})
-	_, err := s.Once(t.Context(), "the-jti", signInLife)
-	must(t, err)
+	must(t, s.Note(t.Context(), "the-jti", time.Minute))
 
 	for _, value := range j {
 		_, secret, _ := strings.Cut("."+value, ".")
@@ -112,7 +115,8 @@ func padded(text string) []byte {
 
 // A sealed value opens only where it was sealed, with the secret of its cookie.
 func TestSeal(t *testing.T) {
-	cookie, at := mint(randomID())
+	s := newSite(t, DefaultConfig(), Options{})
+	cookie, at := s.mint(randomID())
 	sealed := at.seal("h", []byte("value"))
 	if got, err := find(cookie).open("h", sealed); string(got) != "value" || err != nil {
 		t.Fatalf("open = %q, %v", got, err)
@@ -123,7 +127,7 @@ func TestSeal(t *testing.T) {
 	if sealed == at.seal("h", []byte("value")) {
 		t.Error("sealing twice gives the same")
 	}
-	_, other := mint(at.tag)
+	_, other := s.mint(at.tag)
 	moved := *at
 	moved.tag = randomID()
 	for name, open := range map[string]func() ([]byte, error){

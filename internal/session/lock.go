@@ -9,12 +9,35 @@ import (
 	"time"
 )
 
+// How long a lock lives that is not renewed, and how often it is. If a holder dies after the provider has rotated a
+// refresh token, the next one can still use the old one for the provider's grace, 3 s at Logto: so its life must be well
+// below that. And a Redis that stalls for a second must cost nobody the lock. TestLockLife measures both.
+const (
+	lockLife    = 2 * time.Second
+	lockRenewal = 400 * time.Millisecond
+)
+
 // Lock admits one holder per session, over all instances: whoever refreshes a session's tokens holds it. It waits until
 // ctx ends. The context it returns ends with the cause [ErrLockLost] when the lock can't be renewed; [Browser.Update]
 // with that context saves only as long as nobody else has taken it. Call release when done.
 //
 // The session is read anew as the lock is taken, so who waited sees what the last holder did.
 func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(), err error) {
+	return b.lock(ctx, b.store.turns.wait, 0)
+}
+
+// TryLock does not wait: held is nil if somebody else holds the lock, or took it by TryLock less than pause ago.
+func (b *Browser) TryLock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
+	held, release, err = b.lock(ctx, b.store.turns.try, max(pause, time.Millisecond))
+	if errors.Is(err, errTaken) {
+		return nil, nil, nil
+	}
+	return held, release, err
+}
+
+var errTaken = errors.New("the lock is another's")
+
+func (b *Browser) lock(ctx context.Context, queue func(context.Context, string) (func(), error), pause time.Duration) (held context.Context, release func(), err error) {
 	b.mu.Lock()
 	at, isLive := b.at, b.isLive()
 	b.mu.Unlock()
@@ -22,21 +45,23 @@ func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(
 		return nil, nil, fmt.Errorf("lock session: %w", ErrEnded)
 	}
 	// Queue in this process first: of one instance, only one asks Redis again and again.
-	leave, err := b.store.turns.wait(ctx, at.key())
+	leave, err := queue(ctx, at.key())
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock session: %w", err)
 	}
 	l := &lock{store: b.store, redis: &b.redis, at: at, holder: randomID()}
-	session, err := l.acquire(ctx)
+	session, err := l.acquire(ctx, pause)
 	if err != nil {
 		leave()
-		if errors.Is(err, ErrEnded) {
-			session = []any{nil}
-		}
 	}
 	b.mu.Lock()
-	if session != nil && b.at == at {
+	switch {
+	case b.at != at:
+	case errors.Is(err, ErrEnded):
+		b.learnEnd(session)
+	case err == nil:
 		b.adopt(session)
+		l.due = b.record.due
 	}
 	b.mu.Unlock()
 	if err != nil {
@@ -53,28 +78,39 @@ type lock struct {
 	at     *place
 	holder string    // random: what sets this one apart from all others
 	taken  time.Time // or a little later
+	due    uint32    // the session's, when the lock was taken
 }
 
-// acquire takes the lock, and returns the session as it is then.
-func (l *lock) acquire(ctx context.Context) (session []any, err error) {
+// acquire takes the lock, and returns the session as it is then, or what is left of it. With a pause it does not wait.
+func (l *lock) acquire(ctx context.Context, pause time.Duration) (session []any, err error) {
 	for {
 		l.taken = time.Now()
-		reply, err := l.redis.run(ctx, patience, "lock session", acquireScript, []string{l.at.key()}, l.holder, l.store.life.Milliseconds())
+		reply, err := l.redis.run(ctx, patience, "lock session", acquireScript, []string{l.at.key()},
+			l.holder, l.store.life.Milliseconds(), pause.Milliseconds())
 		if err != nil {
+			l.release(ctx) // perhaps only the answer was lost
 			return nil, err
 		}
 		switch reply[0].(int64) {
 		case gone:
-			return nil, fmt.Errorf("lock session: %w", ErrEnded)
+			return reply[1:], fmt.Errorf("lock session: %w", ErrEnded)
 		case done:
 			return reply[1:], nil
 		}
+		if pause > 0 {
+			return nil, fmt.Errorf("lock session: %w", errTaken)
+		}
 		left := time.Duration(reply[1].(int64)) * time.Millisecond
-		pause := 25*time.Millisecond + rand.N(225*time.Millisecond)
-		if err := sleep(ctx, min(pause, left)); err != nil {
+		wait := 25*time.Millisecond + rand.N(225*time.Millisecond)
+		if err := sleep(ctx, min(wait, left)); err != nil {
 			return nil, fmt.Errorf("lock session: %w", err)
 		}
 	}
+}
+
+// release gives the lock up, even if the request is over. If that fails, the lock ends by itself.
+func (l *lock) release(ctx context.Context) {
+	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", releaseScript, []string{l.at.key()}, l.holder)
 }
 
 // hold renews the lock until stop is called or ctx ends. stop returns when all is over.
@@ -84,8 +120,7 @@ func (l *lock) hold(ctx context.Context) (held context.Context, stop func()) {
 	renewing.Go(func() { l.renew(held, cancel) })
 	return held, func() {
 		cancel(nil)
-		// Even if the request is over. If it fails, the lock ends by itself.
-		_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", releaseScript, []string{l.at.key()}, l.holder)
+		l.release(ctx)
 		renewing.Wait()
 	}
 }
@@ -135,9 +170,32 @@ type turn struct {
 
 // wait returns when it is the caller's turn, until leave is called.
 func (t *turns) wait(ctx context.Context, key string) (leave func(), err error) {
+	q, quit := t.queue(key)
+	select {
+	case <-q.free:
+		return func() { q.free <- struct{}{}; quit() }, nil
+	case <-ctx.Done():
+		quit()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// try is wait for who does not wait.
+func (t *turns) try(_ context.Context, key string) (leave func(), err error) {
+	q, quit := t.queue(key)
+	select {
+	case <-q.free:
+		return func() { q.free <- struct{}{}; quit() }, nil
+	default:
+		quit()
+		return nil, errTaken
+	}
+}
+
+func (t *turns) queue(key string) (q *turn, quit func()) {
 	t.mu.Lock()
-	q := t.queues[key]
-	if q == nil {
+	defer t.mu.Unlock()
+	if q = t.queues[key]; q == nil {
 		q = &turn{free: make(chan struct{}, 1)}
 		q.free <- struct{}{}
 		if t.queues == nil {
@@ -146,20 +204,11 @@ func (t *turns) wait(ctx context.Context, key string) (leave func(), err error) 
 		t.queues[key] = q
 	}
 	q.users++
-	t.mu.Unlock()
-
-	quit := func() {
+	return q, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if q.users--; q.users == 0 {
 			delete(t.queues, key)
 		}
-	}
-	select {
-	case <-q.free:
-		return func() { q.free <- struct{}{}; quit() }, nil
-	case <-ctx.Done():
-		quit()
-		return nil, context.Cause(ctx)
 	}
 }

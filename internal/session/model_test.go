@@ -25,6 +25,21 @@ type modelSession struct {
 	values                map[any]any
 	seen, idleEnd, absEnd int64 // in ms
 	ended                 bool
+	markEnd               int64 // until when its mark says so
+}
+
+// end ends a session. The mark that its own browser leaves is short.
+func (s *modelSession) end(own bool) {
+	if s.ended {
+		return
+	}
+	now := time.Now().UnixMilli()
+	if s.ended, s.markEnd = true, s.absEnd; own {
+		s.markEnd = min(s.absEnd, now+5*time.Minute.Milliseconds())
+	}
+	if now >= min(s.idleEnd, s.absEnd) {
+		s.markEnd = 0 // it had ended by itself
+	}
 }
 
 // A modelRequest is under way: what it read may have changed since.
@@ -35,6 +50,7 @@ type modelRequest struct {
 	w       *httptest.ResponseRecorder
 	values  *gorilla.Session
 	at      *modelSession // as it knows; nil: a visitor's
+	late    bool          // it brought the cookie of a session that has ended
 	set     map[any]any   // and not saved yet, by a visitor
 }
 
@@ -44,6 +60,7 @@ type model struct {
 	rng        *rand.Rand
 	jars       []jar
 	cookies    map[string]*modelSession // by the cookie that leads to it
+	ends       map[string]int64         // when a subject's sessions were ended from outside, or those with a sid, in ms
 	requests   []*modelRequest
 	log        []string
 	timePasses bool
@@ -70,11 +87,10 @@ func (m *model) fail(format string, args ...any) {
 func (m *model) arrive(browser int) *modelRequest {
 	j := m.jars[browser]
 	q := &modelRequest{browser: browser, r: j.request(m.t.Context()), w: httptest.NewRecorder(), at: m.cookies[j["sid"]], set: map[any]any{}}
+	m.touch(q.at)
 	if !m.alive(q.at) {
+		q.late = q.at != nil && time.Now().UnixMilli() < q.at.markEnd
 		q.at = nil
-	}
-	if now := time.Now().UnixMilli(); q.at != nil && now-q.at.seen >= time.Minute.Milliseconds() {
-		q.at.seen, q.at.idleEnd = now, now+modelIdle.Milliseconds()
 	}
 	var err error
 	q.b, err = m.s.Browser(q.w, q.r)
@@ -90,6 +106,13 @@ func (m *model) arrive(browser int) *modelRequest {
 		m.fail("browser %d: %q with %v, want %q with %v", browser, identity, q.values.Values, want, values)
 	}
 	return q
+}
+
+// touch is what reading a session does.
+func (m *model) touch(s *modelSession) {
+	if now := time.Now().UnixMilli(); m.alive(s) && now-s.seen >= time.Minute.Milliseconds() {
+		s.seen, s.idleEnd = now, now+modelIdle.Milliseconds()
+	}
 }
 
 // finish delivers the answer's cookies.
@@ -110,7 +133,8 @@ func (m *model) check(q *modelRequest, err error) (saved bool) {
 	want := error(nil)
 	if q.at != nil && !m.alive(q.at) {
 		want = ErrEnded
-		q.at.ended = true // this request knows now
+		q.at.end(false) // this request knows now
+		q.late = q.late || time.Now().UnixMilli() < q.at.markEnd
 	}
 	if !errors.Is(err, want) {
 		m.fail("error %v, want %v", err, want)
@@ -123,8 +147,14 @@ func (m *model) save(q *modelRequest) {
 	m.note("browser %d sets %s=%d", q.browser, key, value)
 	q.values.Values[key] = value
 	q.set[key] = value
-	visitor := q.at == nil
-	if !m.check(q, m.s.Save(q.r, q.w, q.values)) {
+	visitor, err := q.at == nil, m.s.Save(q.r, q.w, q.values)
+	if visitor && q.late {
+		if !errors.Is(err, ErrEnded) || len(cookies(q.w)) > 0 { // it has set none before, either
+			m.fail("a late save: %v, and cookies %v", err, cookies(q.w))
+		}
+		return
+	}
+	if !m.check(q, err) {
 		return
 	}
 	if visitor {
@@ -147,9 +177,15 @@ func (m *model) update(q *modelRequest) {
 		if !errors.Is(err, ErrEnded) {
 			m.fail("Update of a visitor's session: %v", err)
 		}
+		if q.at != nil && !m.alive(q.at) {
+			m.check(q, err)
+		} else {
+			m.touch(q.at)
+		}
 		return
 	}
 	if m.check(q, err) {
+		m.touch(q.at)
 		q.at.identity += mark
 		q.at.tokens += mark
 	}
@@ -157,15 +193,28 @@ func (m *model) update(q *modelRequest) {
 
 func (m *model) signIn(q *modelRequest) {
 	subject, sid := fmt.Sprint("s", m.rng.IntN(3)), fmt.Sprint(m.rng.IntN(5))
-	m.note("browser %d signs in as %s with sid %s", q.browser, subject, sid)
+	began := time.Now()
+	if m.rng.IntN(2) == 0 {
+		began = began.Add(-time.Duration(m.rng.Int64N(int64(30 * time.Minute))))
+	}
+	m.note("browser %d signs in as %s with sid %s since %v", q.browser, subject, sid, began)
+	if ms := began.UnixMilli(); m.ends[subject] > ms || m.ends[subject+" "+sid] > ms {
+		before := len(cookies(q.w))
+		if started, err := q.b.Start(m.t.Context(), subject, sid, began, nil, nil); started || err != nil || len(cookies(q.w)) != before {
+			m.fail("a sign-in from before an end: %v, %v, cookies %v", started, err, cookies(q.w))
+		}
+		return
+	}
 	s := &modelSession{subject: subject, sid: sid, identity: "i:" + subject, tokens: "t:" + subject, values: map[any]any{}}
 	if old := q.at; old != nil {
 		if m.alive(old) && (old.subject == "" || old.subject == subject) {
 			s.values = maps.Clone(old.values)
 		}
-		old.ended = true
+		old.end(true)
 	}
-	must(m.t, q.b.Start(m.t.Context(), subject, sid, []byte(s.identity), []byte(s.tokens)))
+	if started, err := q.b.Start(m.t.Context(), subject, sid, began, []byte(s.identity), []byte(s.tokens)); !started || err != nil {
+		m.fail("Start = %v, %v", started, err)
+	}
 	m.began(q, s)
 	m.finish(q) // what it still had in memory is another test's
 }
@@ -174,7 +223,7 @@ func (m *model) end(q *modelRequest) {
 	m.note("browser %d signs out", q.browser)
 	must(m.t, q.b.End(m.t.Context()))
 	if q.at != nil {
-		q.at.ended = true
+		q.at.end(true)
 	}
 	q.at = nil
 }
@@ -183,7 +232,7 @@ func (m *model) end(q *modelRequest) {
 func (m *model) endWhere(match func(*modelSession) bool) (count int) {
 	for _, s := range m.cookies {
 		if m.alive(s) && s.identity != "" && match(s) {
-			s.ended = true
+			s.end(false)
 			count++
 		}
 	}
@@ -199,10 +248,12 @@ func (m *model) revoke(q *modelRequest) {
 		m.note("all of %s are revoked", subject)
 		got, err = m.s.EndBy(m.t.Context(), subject, "")
 		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject })
+		m.ends[subject] = time.Now().UnixMilli()
 	case 1:
 		m.note("those of %s with sid %s are revoked", subject, sid)
 		got, err = m.s.EndBy(m.t.Context(), subject, sid)
 		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject && s.sid == sid })
+		m.ends[subject+" "+sid] = time.Now().UnixMilli()
 	case 2:
 		if q.at == nil || q.at.identity == "" || q.at.ended {
 			return
@@ -210,6 +261,7 @@ func (m *model) revoke(q *modelRequest) {
 		m.note("browser %d ends the others of %s", q.browser, q.at.subject)
 		got, err = q.b.EndOthers(m.t.Context())
 		want = m.endWhere(func(s *modelSession) bool { return s.subject == q.at.subject && s != q.at })
+		m.ends[q.at.subject] = time.Now().UnixMilli()
 	case 3:
 		if q.at == nil || q.at.identity == "" || q.at.ended {
 			return
@@ -219,8 +271,10 @@ func (m *model) revoke(q *modelRequest) {
 				continue
 			}
 			m.note("browser %d of %s ends one of %s", q.browser, q.at.subject, s.subject)
-			err = q.b.EndOther(m.t.Context(), find(cookie).id)
-			s.ended = s.ended || s.subject == q.at.subject
+			_, err = q.b.EndOther(m.t.Context(), find(cookie).id)
+			if s.subject == q.at.subject {
+				s.end(false)
+			}
 			break
 		}
 	}
@@ -250,10 +304,11 @@ func (m *model) audit() {
 		}
 	}
 	for cookie, s := range m.cookies {
-		if m.s.rdb.Exists(m.t.Context(), find(cookie).key()).Val() == 1 != m.alive(s) {
+		mark := m.s.rdb.HGet(m.t.Context(), find(cookie).key(), "m").Val()
+		if (mark != "" && !isMark(mark)) != m.alive(s) {
 			m.fail("session of %q: in Redis is %v", s.identity, !m.alive(s))
 		}
-		if !m.alive(s) {
+		if !m.alive(s) && time.Now().UnixMilli() >= s.markEnd {
 			delete(m.cookies, cookie)
 		}
 	}
@@ -297,7 +352,7 @@ func (m *model) step() {
 
 // Random requests of several browsers, many of them under way at once, against the model. SESSION_MODEL_SEED repeats one.
 func TestModel(t *testing.T) {
-	inBubble(t, Config{modelIdle, modelAbsolute}, func(t *testing.T, s *site) {
+	inBubble(t, Config{IdleTimeout: modelIdle, AbsoluteTimeout: modelAbsolute}, func(t *testing.T, s *site) {
 		runModel(t, s, true)
 		time.Sleep(modelAbsolute + time.Minute)
 		if keys := s.redis.Keys(); len(keys) != 0 {
@@ -317,7 +372,7 @@ func runModel(t *testing.T, s *site, timePasses bool) {
 		seed = rand.Uint64()
 	}
 	t.Logf("SESSION_MODEL_SEED=%d", seed)
-	m := &model{t: t, s: s, rng: rand.New(rand.NewPCG(seed, 0)), cookies: map[string]*modelSession{}, timePasses: timePasses}
+	m := &model{t: t, s: s, rng: rand.New(rand.NewPCG(seed, 0)), cookies: map[string]*modelSession{}, ends: map[string]int64{}, timePasses: timePasses}
 	for range 6 {
 		m.jars = append(m.jars, jar{})
 	}

@@ -3,13 +3,10 @@ package session
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Info is a session as its person sees it.
@@ -22,26 +19,25 @@ type Info struct {
 
 // Sessions returns where this person is signed in: this browser first, then by when they were last seen.
 func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
-	at := b.person()
-	if at == nil {
-		return nil, nil
-	}
-	reply, err := b.redis.run(ctx, patience, "list sessions", listScript, []string{at.person()}, sessionPrefix(at.tag))
-	if err != nil {
-		return nil, err
-	}
+	at, tags := b.tags()
 	var all []Info
-	for _, item := range reply[1:] {
-		fields, _ := item.([]any)
-		var text [4]string
-		for i := range min(len(fields), len(text)) {
-			text[i], _ = fields[i].(string)
+	for _, tag := range tags {
+		reply, err := b.redis.run(ctx, patience, "list sessions", listScript, []string{personKey(tag)}, sessionPrefix(tag))
+		if err != nil {
+			return nil, err
 		}
-		browser, system, _ := strings.Cut(text[3], "\n")
-		all = append(all, Info{
-			ID: text[0], Browser: browser, System: system,
-			Since: milliseconds(text[1]), Seen: milliseconds(text[2]), Current: text[0] == at.id,
-		})
+		for _, item := range reply[1:] {
+			fields, _ := item.([]any)
+			var text [4]string
+			for i := range min(len(fields), len(text)) {
+				text[i], _ = fields[i].(string)
+			}
+			browser, system, _ := strings.Cut(text[3], "\n")
+			all = append(all, Info{
+				ID: text[0], Browser: browser, System: system,
+				Since: milliseconds(text[1]), Seen: milliseconds(text[2]), Current: text[0] == at.id,
+			})
+		}
 	}
 	slices.SortFunc(all, func(x, y Info) int {
 		switch {
@@ -55,73 +51,43 @@ func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 	return all, nil
 }
 
-// EndOther ends one session of this person by its ID, this browser's own too. Ending none is no error.
-func (b *Browser) EndOther(ctx context.Context, id string) error {
-	at := b.person()
+// EndOther ends one session of this person by its ID, this browser's own too, and reports whether there was one.
+func (b *Browser) EndOther(ctx context.Context, id string) (bool, error) {
+	at, tags := b.tags()
 	if at == nil || !isID(id) {
-		return nil
+		return false, nil
 	}
 	if id == at.id {
-		return b.End(ctx)
+		return true, b.End(ctx)
 	}
-	_, _, _, err := b.redis.end(ctx, patience, &place{tag: at.tag, id: id}) // the tag is ours, so only our own is reached
-	return err
+	for _, tag := range tags { // which are ours, so only our own is reached
+		was, _, _, err := b.redis.end(ctx, patience, &place{tag: tag, id: id}, ByOther)
+		if was || err != nil {
+			return was, err
+		}
+	}
+	return false, nil
 }
 
-// EndOthers ends all sessions of this person but this browser's, and returns how many.
+// EndOthers ends all sessions of this person but this browser's, and sign-ins under way. It returns how many sessions.
 func (b *Browser) EndOthers(ctx context.Context) (int, error) {
-	at := b.person()
+	at, tags := b.tags()
 	if at == nil {
 		return 0, nil
 	}
-	return b.redis.endAll(ctx, at.tag, at.id, "")
+	return b.store.endAll(ctx, &b.redis, tags, at.id, "", ByOther, "")
 }
 
-// person returns the place of a session in which somebody is signed in; nil if nobody is.
-func (b *Browser) person() *place {
+// tags returns the place of a session in which somebody is signed in, and the tags under which their sessions lie; nil if
+// nobody is.
+func (b *Browser) tags() (*place, []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.identity == nil {
-		return nil
+	if b.who == nil {
+		return nil, nil
 	}
-	return b.at
+	return b.at, b.store.tags(b.who.subject)
 }
-
-// EndBy ends sessions from outside, as a back-channel logout does: those of a subject, those that began with a
-// provider's session ID, or with both, those of the subject that began with it. It returns how many.
-func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
-	if subject != "" {
-		if sid != "" {
-			sid = hash("sid", sid)
-		}
-		return s.conn().endAll(ctx, hash("person", subject), "", sid)
-	}
-	if sid == "" {
-		return 0, nil
-	}
-	var tag string
-	err := s.conn().do(ctx, patience, "find session by sid", func(ctx context.Context) (err error) {
-		tag, err = s.rdb.Get(ctx, sidKey(sid)).Result()
-		return err
-	})
-	if errors.Is(err, redis.Nil) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return s.conn().endAll(ctx, tag, "", hash("sid", sid))
-}
-
-// indexSID lets EndBy find a person by a provider's session ID. It is written before the session and outlives it, so that
-// none exists that can't be found.
-func (b *Browser) indexSID(ctx context.Context, sid, tag string) error {
-	return b.redis.do(ctx, patience, "index sid", func(ctx context.Context) error {
-		return b.redis.rdb.Set(ctx, sidKey(sid), tag, b.store.cfg.AbsoluteTimeout+time.Minute).Err()
-	})
-}
-
-func sidKey(sid string) string { return "sid:" + hash("sid", sid) }
 
 func milliseconds(text string) time.Time {
 	ms, _ := strconv.ParseInt(text, 10, 64) // our scripts wrote it

@@ -53,9 +53,9 @@ func TestSessions(t *testing.T) {
 			t.Errorf("since %v, seen %v", all[1].Since, all[1].Seen)
 		}
 
-		must(t, b.EndOther(t.Context(), id(jars[3])))
-		must(t, b.EndOther(t.Context(), id(bob))) // is not ada's
-		if sent := s.sent.during(func() { must(t, b.EndOther(t.Context(), "}:*")) }); sent != 0 {
+		ends(t, b, id(jars[3]))
+		ends(t, b, id(bob)) // is not ada's
+		if sent := s.sent.during(func() { ends(t, b, "}:*") }); sent != 0 {
 			t.Errorf("what is no ID costs %d commands", sent)
 		}
 		if jars[3].who(t, s.Store) != "" || bob.who(t, s.Store) != "bob" {
@@ -67,11 +67,11 @@ func TestSessions(t *testing.T) {
 		if jars[0].who(t, s.Store) != "" || jars[1].who(t, s.Store) != "ada" || bob.who(t, s.Store) != "bob" {
 			t.Error("EndOthers ended the wrong sessions")
 		}
-		must(t, b.EndOther(t.Context(), id(jars[1])))
+		ends(t, b, id(jars[1]))
 		if cookies := b.w.Header()["Set-Cookie"]; len(cookies) != 1 {
 			t.Errorf("ending one's own: Set-Cookie %v", cookies)
 		}
-		if keys := s.redis.Keys(); len(keys) != 2 {
+		if keys := s.living(); len(keys) != 2 {
 			t.Errorf("left in Redis: %v, want bob's", keys)
 		}
 	})
@@ -84,7 +84,8 @@ func TestVisitorHasNoSessions(t *testing.T) {
 	sent := s.sent.during(func() {
 		all, err := b.Sessions(t.Context())
 		n, errOthers := b.EndOthers(t.Context())
-		if len(all) != 0 || n != 0 || err != nil || errOthers != nil || b.EndOther(t.Context(), randomID()) != nil {
+		ends(t, b, randomID())
+		if len(all) != 0 || n != 0 || err != nil || errOthers != nil {
 			t.Errorf("%v, %v; %d, %v", all, err, n, errOthers)
 		}
 	})

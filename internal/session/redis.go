@@ -25,11 +25,11 @@ import (
 // retries are ours, whatever the URL says: a refused connection is known within milliseconds, and a silent Redis costs
 // one bounded wait. Replicas are never read, for one may not know yet who has just signed in or out.
 //
-// A Redis user for this package alone needs the keys session:*, person:*, sid:*, signin:* and once:*, and the commands
-// hello ping select get set getdel del hmget hget hset hdel pexpire pttl time zadd zrem zrange zremrangebyscore evalsha
-// eval; for a Cluster also cluster|slots and asking.
+// A Redis user for this package alone needs the keys session:*, person:*, sid:*, ended:* and once:*, and the commands
+// hello ping select get set del exists hmget hget hset hdel pexpire pttl time zadd zrem zrange zscore zremrangebyscore
+// evalsha eval; for a Cluster also cluster|slots and asking. With info too, the eviction policy is looked at.
 func Open(cfg RedisConfig) (redis.UniversalClient, error) {
-	open, err := parse(cfg.URL)
+	open, err := parse(string(cfg.URL))
 	if err != nil {
 		return nil, err
 	}

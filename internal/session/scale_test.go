@@ -37,7 +37,7 @@ func BenchmarkScale(b *testing.B) {
 				for n := people.Add(1); n <= size; n = people.Add(1) {
 					j := jar{}
 					j.do(b, s.Store, func(br *Browser) {
-						must(b, br.Start(ctx, fmt.Sprint("person", n), fmt.Sprint("sid", n), typicalIdentity, typicalTokens))
+						starts(b, br, fmt.Sprint("person", n), fmt.Sprint("sid", n), typicalIdentity, typicalTokens)
 					})
 					if n <= int64(len(signedIn)) {
 						signedIn[n-1] = j

@@ -4,25 +4,53 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
+	"time"
 )
 
-// A copy of Redis must hold no token and no name, and sign nobody in. So Redis knows neither a cookie nor a key: both
-// the name under which a value lies and the key that seals it are derived from a secret that only the browser keeps.
+// A copy of Redis must hold no token and no name, and sign nobody in; and nobody who can write to Redis may become
+// somebody else. So a value is sealed with a key that is derived from two secrets: one that only the browser keeps, and
+// one that only the server keeps (SESSION_KEY). Without a server's key, the first alone must do.
+
+// NewKey returns a new server's key, for SESSION_KEY.
+func NewKey() string { return encoding.EncodeToString(newSecret()) }
+
+// parseKeys returns the server's keys. Without any it is one that changes nothing.
+func parseKeys(text string) ([][]byte, error) {
+	var keys [][]byte
+	for word := range strings.FieldsSeq(text) {
+		key, err := encoding.DecodeString(word)
+		if err != nil || len(key) != secretSize {
+			return nil, errors.New("not a key")
+		}
+		keys = append(keys, key)
+	}
+	if keys == nil {
+		keys = [][]byte{nil}
+	}
+	return keys, nil
+}
 
 // place is where a session lies, and how it is sealed.
 type place struct {
-	tag, id string // id is public: it leads to nothing without the secret
-	aead    cipher.AEAD
+	tag, id string        // id is public: it leads to nothing without the secret
+	aeads   []cipher.AEAD // one for each of the server's keys: the first seals, all open
 }
 
-// format is part of every derivation. Changing it makes all older values unknown, which is to say: signed out.
-const format = "v1"
-
-func newPlace(tag string, secret []byte) *place {
-	material := derive(secret, "session")
-	return &place{tag: tag, id: encoding.EncodeToString(material[:idSize]), aead: newAEAD(material[idSize:])}
+// place returns the one that a cookie's tag and secret lead to. Its name does not depend on the server's keys, so that a
+// session is found by one command while they are rotated.
+func (s *Store) place(tag string, secret []byte) *place {
+	at := &place{tag: tag, id: encoding.EncodeToString(derive(nil, secret, "session id", idSize))}
+	for _, key := range s.keys {
+		at.aeads = append(at.aeads, newAEAD(derive(key, secret, "session", secretSize)))
+	}
+	return at
 }
 
 // key names the session, person the index of the sessions with the same tag. The braces keep both in one cluster slot.
@@ -34,18 +62,78 @@ func personKey(tag string) string     { return "person:{" + tag + "}" }
 
 // seal encrypts a field's value, and binds it to the field and the session: moved elsewhere, it opens nowhere.
 func (p *place) seal(field string, value []byte) string {
-	return string(p.aead.Seal(nil, nil, value, []byte(p.key()+" "+field)))
+	return string(p.aeads[0].Seal(nil, nil, value, []byte(p.key()+" "+field)))
 }
 
 // open is seal's inverse. What it returns is never nil.
 func (p *place) open(field, sealed string) ([]byte, error) {
-	return p.aead.Open([]byte{}, nil, []byte(sealed), []byte(p.key()+" "+field))
+	return openSealed(p.aeads, sealed, p.key()+" "+field)
 }
 
-// derive makes a public ID and a key from a secret; purpose tells apart what has the same secret. It is HKDF's info and
-// not its salt, which says the same with and without zero bytes at its end.
-func derive(secret []byte, purpose string) []byte {
-	material, err := hkdf.Key(sha256.New, secret, nil, format+" "+purpose, idSize+32)
+func openSealed(aeads []cipher.AEAD, sealed, bound string) (value []byte, err error) {
+	for _, aead := range aeads {
+		if value, err = aead.Open([]byte{}, nil, []byte(sealed), []byte(bound)); err == nil {
+			return value, nil
+		}
+	}
+	return nil, err
+}
+
+// person is who is signed in, as it is sealed: nothing of it can be changed in Redis.
+type person struct {
+	begun    time.Time // bounds the session's life, whatever Redis says
+	due      uint32    // the session's count of reasons to ask the provider again, when it was last asked
+	subject  string
+	identity []byte // the record that every page reads
+}
+
+func (p person) marshal() []byte {
+	data := binary.BigEndian.AppendUint64(nil, uint64(p.begun.UnixMilli()))
+	data = binary.BigEndian.AppendUint32(data, p.due)
+	data = binary.BigEndian.AppendUint16(data, uint16(len(p.subject)))
+	return append(append(data, p.subject...), p.identity...)
+}
+
+func parsePerson(data []byte) (*person, error) {
+	const head = 8 + 4 + 2
+	if len(data) < head || len(data) < head+int(binary.BigEndian.Uint16(data[12:])) {
+		return nil, errors.New("the record is cut off")
+	}
+	end := head + int(binary.BigEndian.Uint16(data[12:]))
+	return &person{
+		begun:    time.UnixMilli(int64(binary.BigEndian.Uint64(data))),
+		due:      binary.BigEndian.Uint32(data[8:]),
+		subject:  string(data[head:end]),
+		identity: data[end:],
+	}, nil
+}
+
+// tags returns the tags of a subject, one for each of the server's keys: new sessions have the first. A tag is a hash that
+// tells nobody without the key whether a subject whom they know is signed in.
+func (s *Store) tags(subject string) []string {
+	tags := make([]string, len(s.keys))
+	for i, key := range s.keys {
+		if tags[i] = hash("person", subject); key != nil {
+			mac := hmac.New(sha256.New, key)
+			mac.Write([]byte("person\x00" + subject)) // never fails, by its documentation
+			tags[i] = encoding.EncodeToString(mac.Sum(nil)[:idSize])
+		}
+	}
+	return tags
+}
+
+// format is part of every derivation. Changing it makes all older values unknown, which is to say: signed out.
+const format = "v2"
+
+// derive makes a key, or a public ID, from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
+// already, so that without a server's key there is nothing to extract. purpose tells apart what has the same secret.
+func derive(key, secret []byte, purpose string, size int) []byte {
+	if key != nil {
+		mac := hmac.New(sha256.New, key)
+		mac.Write(secret)
+		secret = mac.Sum(nil)
+	}
+	material, err := hkdf.Expand(sha256.New, secret, format+" "+purpose, size)
 	if err != nil {
 		panic(fmt.Sprintf("session: derive key: %v", err)) // the length is a constant within bounds
 	}
@@ -64,4 +152,10 @@ func newAEAD(key []byte) cipher.AEAD {
 		panic(fmt.Sprintf("session: new GCM: %v", err)) // AES has the block size of GCM
 	}
 	return aead
+}
+
+func newSecret() []byte {
+	secret := make([]byte, secretSize)
+	_, _ = rand.Read(secret) // never fails, by its documentation
+	return secret
 }

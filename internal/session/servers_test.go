@@ -101,7 +101,7 @@ func freePort(t testing.TB) int {
 // open returns a store as the application would have it, on a URL.
 func open(t testing.TB, url string, cfg Config) *site {
 	t.Helper()
-	rdb, err := Open(RedisConfig{URL: url})
+	rdb, err := Open(RedisConfig{URL: Secret(url)})
 	must(t, err)
 	t.Cleanup(func() { _ = rdb.Close() })
 	s := &site{rdb: rdb, sent: &counter{}, log: &strings.Builder{}}

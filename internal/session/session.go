@@ -1,8 +1,9 @@
 // Package session keeps in Redis what a site knows about a browser: who is signed in there, their tokens, the values
-// that handlers put into sessions.Default(c), and the sign-ins under way.
+// that handlers put into sessions.Default(c), and what has ended.
 //
 // Start reading at [Store.Browser]: it loads the session of a request with one Redis command, and the [Browser] that it
-// returns does all the rest. seal.go says what of it Redis can read, scripts.go what happens there in one step.
+// returns does all the rest. seal.go says what of it Redis can read, scripts.go what happens there in one step, ended.go
+// how what has ended stays so, and signin.go where a sign-in is until then.
 //
 // It needs Redis 6.2 or newer: one server, a Cluster, or Sentinel.
 package session
@@ -29,7 +30,7 @@ import (
 var (
 	// ErrUnavailable: Redis did not answer, or refused. The session is as it was; the same cookie works later.
 	ErrUnavailable = errors.New("sessions are unavailable")
-	// ErrEnded: the session has ended since the request began, and nothing was saved.
+	// ErrEnded: the session has ended, since the request began or before, and nothing was saved.
 	ErrEnded = errors.New("the session has ended")
 	// ErrConflict: others saved in between each time, until we gave up. Nothing was saved.
 	ErrConflict = errors.New("the session changed too often")
@@ -48,6 +49,7 @@ type Options struct {
 type Store struct {
 	rdb     redis.UniversalClient
 	cfg     Config
+	keys    [][]byte // the server's: the first seals, all open; at least one, which may be nil
 	name    string
 	prefix  string // of all cookies' names
 	log     *slog.Logger
@@ -57,15 +59,20 @@ type Store struct {
 	renewal time.Duration // of a lock, how often
 }
 
-// NewStore returns the sessions that rdb, best from [Open], keeps.
+// NewStore returns the sessions that rdb, best from [Open], keeps. The settings must be valid.
 func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {
+	keys, err := parseKeys(string(cfg.Key))
+	if err != nil {
+		panic("session: the settings were not validated")
+	}
 	s := &Store{
 		rdb:     rdb,
 		cfg:     cfg,
+		keys:    keys,
 		name:    cmp.Or(opts.CookieName, "sid"),
 		log:     cmp.Or(opts.Log, slog.Default()),
-		life:    10 * time.Second,
-		renewal: 3 * time.Second,
+		life:    lockLife,
+		renewal: lockRenewal,
 	}
 	if opts.Secure {
 		s.prefix = "__Host-" // no sibling domain, and nobody over http, can set or shadow the cookie
@@ -78,35 +85,31 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.conn().do(ctx, patience, "ping", func(ctx context.Context) error { return s.rdb.Ping(ctx).Err() })
 }
 
-// Once reports whether it is the first to see id within life. Redis keeps a hash of it.
-func (s *Store) Once(ctx context.Context, id string, life time.Duration) (first bool, err error) {
-	err = s.conn().do(ctx, patience, "remember id", func(ctx context.Context) (err error) {
-		// At least a second: to Redis, 0 and less mean for ever.
-		first, err = s.rdb.SetNX(ctx, "once:"+hash("once", id), 1, max(life, time.Second)).Result()
+// EvictionPolicy returns Redis' maxmemory-policy, where that may be asked.
+func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
+	err = s.conn().do(ctx, patience, "ask for the eviction policy", func(ctx context.Context) error {
+		info, err := s.rdb.Info(ctx, "memory").Result()
+		for line := range strings.Lines(info) {
+			if value, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
+				policy = strings.TrimSpace(value)
+			}
+		}
 		return err
 	})
-	return first, err
-}
-
-// Forget makes the next Once with this id the first again.
-func (s *Store) Forget(ctx context.Context, id string) error {
-	return s.conn().do(ctx, patience, "forget id", func(ctx context.Context) error {
-		return s.rdb.Del(ctx, "once:"+hash("once", id)).Err()
-	})
+	return policy, err
 }
 
 // The cookie is <tag>.<secret>. The tag leads to the place in a cluster: it is a hash of the person, or random for a
-// visitor. All else follows from the secret.
+// visitor. All else follows from the secret and the server's key.
 
 // mint makes a session's cookie and its place. Nobody but us chooses a secret.
-func mint(tag string) (cookie string, at *place) {
-	secret := make([]byte, secretSize)
-	_, _ = rand.Read(secret) // never fails, by its documentation
-	return tag + "." + encoding.EncodeToString(secret), newPlace(tag, secret)
+func (s *Store) mint(tag string) (cookie string, at *place) {
+	secret := newSecret()
+	return tag + "." + encoding.EncodeToString(secret), s.place(tag, secret)
 }
 
 // find returns the place that a cookie leads to; nil if no cookie of ours looks like this.
-func find(cookie string) *place {
+func (s *Store) find(cookie string) *place {
 	tag, text, _ := strings.Cut(cookie, ".")
 	if !isID(tag) || len(text) != encoding.EncodedLen(secretSize) {
 		return nil
@@ -115,7 +118,7 @@ func find(cookie string) *place {
 	if err != nil {
 		return nil
 	}
-	return newPlace(tag, secret)
+	return s.place(tag, secret)
 }
 
 const (

@@ -64,6 +64,16 @@ func newSite(t testing.TB, cfg Config, opts Options) *site {
 	return s
 }
 
+// living returns the keys in Redis without the marks of what has ended.
+func (s *site) living() []string {
+	return slices.DeleteFunc(s.redis.Keys(), func(key string) bool {
+		return strings.HasPrefix(key, "ended:") || s.redis.Type(key) == "hash" && isMark(s.redis.HGet(key, "m"))
+	})
+}
+
+// isMark reports whether a session's m says that it has ended.
+func isMark(m string) bool { return strings.HasPrefix(m, "ended ") || strings.HasPrefix(m, "told ") }
+
 // jar is a browser's cookies.
 type jar map[string]string
 
@@ -123,8 +133,26 @@ func (j jar) do(t testing.TB, s *Store, handler func(b *Browser)) {
 func (j jar) signIn(t testing.TB, s *Store, subject, sid string) {
 	t.Helper()
 	j.do(t, s, func(b *Browser) {
-		must(t, b.Start(t.Context(), subject, sid, []byte("identity of "+subject), []byte("tokens of "+subject)))
+		starts(t, b, subject, sid, []byte("identity of "+subject), []byte("tokens of "+subject))
 	})
+}
+
+// starts starts a session by a sign-in that has just begun.
+func starts(t testing.TB, b *Browser, subject, sid string, identity, tokens []byte) {
+	t.Helper()
+	if started, err := b.Start(context.Background(), subject, sid, time.Now(), identity, tokens); !started || err != nil {
+		t.Fatalf("Start = %v, %v", started, err)
+	}
+}
+
+// find is the place that a cookie leads to, at a site without a key.
+func find(cookie string) *place { return (&Store{keys: [][]byte{nil}}).find(cookie) }
+
+// ends ends one of the person's sessions by its ID, if it is theirs.
+func ends(t testing.TB, b *Browser, id string) {
+	t.Helper()
+	_, err := b.EndOther(context.Background(), id)
+	must(t, err)
 }
 
 // who says who is signed in.
@@ -211,10 +239,8 @@ func TestSignInAndOut(t *testing.T) {
 	if got := (jar{"sid": cookie}).who(t, s.Store); got != "" {
 		t.Errorf("the old cookie still signs in %q", got)
 	}
-	for _, key := range s.redis.Keys() {
-		if !strings.HasPrefix(key, "sid:") {
-			t.Errorf("%s is left", key)
-		}
+	if left := s.living(); len(left) != 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
@@ -237,7 +263,7 @@ func TestCookieAttributes(t *testing.T) {
 			w := jar{}.visit(t, s.Store, func(w http.ResponseWriter, r *http.Request) {
 				b, err := s.Browser(w, r)
 				must(t, err)
-				must(t, b.Start(t.Context(), "ada", "", []byte("i"), []byte("t")))
+				starts(t, b, "ada", "", []byte("i"), []byte("t"))
 			})
 			line := w.Header().Get("Set-Cookie")
 			name := "sid="
@@ -343,7 +369,7 @@ func TestSharedInRequest(t *testing.T) {
 
 func TestUnknownCookieIsNotAdopted(t *testing.T) {
 	s := newSite(t, DefaultConfig(), Options{})
-	planted, _ := mint(hash("person", "ada"))
+	planted, _ := s.mint(hash("person", "ada"))
 	j := jar{"sid": planted}
 	b, w := j.load(t, s.Store)
 	if identity, err := b.Identity(t.Context()); identity != nil || err != nil {
@@ -398,7 +424,7 @@ func TestSignInLosesNoSave(t *testing.T) {
 	must(t, j.values(t, s.Store, set("a", 1)))
 	b, w := j.load(t, s.Store)
 	must(t, j.values(t, s.Store, set("b", 2)))
-	must(t, b.Start(t.Context(), "ada", "", []byte("identity of ada"), []byte("t")))
+	starts(t, b, "ada", "", []byte("identity of ada"), []byte("t"))
 	j.keep(w)
 	if a, b := j.get(t, s.Store, "a"), j.get(t, s.Store, "b"); a != 1 || b != 2 {
 		t.Errorf("a, b = %v, %v; want 1, 2", a, b)
@@ -407,7 +433,7 @@ func TestSignInLosesNoSave(t *testing.T) {
 	late, w := j.load(t, s.Store)
 	b, _ = j.load(t, s.Store)
 	must(t, b.End(t.Context()))
-	must(t, late.Start(t.Context(), "ada", "", []byte("identity of ada"), []byte("t")))
+	starts(t, late, "ada", "", []byte("identity of ada"), []byte("t"))
 	j.keep(w)
 	if got := j.get(t, s.Store, "a"); got != nil || j.who(t, s.Store) != "ada" {
 		t.Errorf("a = %v of a session that had ended", got)
@@ -503,8 +529,8 @@ func TestSavesAfterTheEnd(t *testing.T) {
 			if !errors.Is(err, ErrEnded) {
 				t.Errorf("error %v, want ErrEnded", err)
 			}
-			if len(w.Header()) != 0 || len(s.redis.Keys()) != 0 {
-				t.Errorf("left behind: %v, %v", w.Header(), s.redis.Keys())
+			if len(w.Header()) != 0 || len(s.living()) != 0 {
+				t.Errorf("left behind: %v, %v", w.Header(), s.living())
 			}
 		})
 	}
@@ -570,8 +596,8 @@ func TestMaxAgeEnds(t *testing.T) {
 	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
 	j.signIn(t, s.Store, "ada", "")
 	must(t, j.values(t, s.Store, func(session *gorilla.Session) { session.Options.MaxAge = -1 }))
-	if len(j) != 0 || len(s.redis.Keys()) != 0 {
-		t.Errorf("left: %v, %v", j, s.redis.Keys())
+	if len(j) != 0 || len(s.living()) != 0 {
+		t.Errorf("left: %v, %v", j, s.living())
 	}
 }
 
@@ -626,7 +652,7 @@ func TestCorrupt(t *testing.T) {
 			}
 			j["sid"] = cookie
 			j.signIn(t, s.Store, "ada", "")
-			if j.who(t, s.Store) != "ada" || s.redis.Exists(find(cookie).key()) {
+			if j.who(t, s.Store) != "ada" || slices.Contains(s.living(), find(cookie).key()) {
 				t.Error("signing in must heal it")
 			}
 		})
@@ -644,19 +670,16 @@ func TestClientThatWentAway(t *testing.T) {
 	}
 }
 
-func TestOnce(t *testing.T) {
+func TestNote(t *testing.T) {
 	s := newSite(t, DefaultConfig(), Options{})
-	for i, want := range []bool{true, false, false} {
-		if first, err := s.Once(t.Context(), "jti", 0); first != want || err != nil {
-			t.Errorf("%d: %v, %v", i, first, err)
+	for _, want := range []bool{false, true, true} {
+		if noted, err := s.Noted(t.Context(), "jti"); noted != want || err != nil {
+			t.Errorf("Noted = %v, %v; want %v", noted, err, want)
 		}
+		must(t, s.Note(t.Context(), "jti", 0))
 	}
 	if keys := s.redis.Keys(); len(keys) != 1 || strings.Contains(keys[0], "jti") || s.redis.TTL(keys[0]) <= 0 {
 		t.Errorf("Redis has %v", keys)
-	}
-	must(t, s.Forget(t.Context(), "jti"))
-	if first, err := s.Once(t.Context(), "jti", 0); !first || err != nil {
-		t.Errorf("after Forget: %v, %v", first, err)
 	}
 	must(t, s.Ping(t.Context()))
 }
@@ -693,21 +716,27 @@ func TestRedisGone(t *testing.T) {
 	unavailable("Update", func() error {
 		return b.Update(ctx, func(i, t []byte) ([]byte, []byte, error) { return append(i, 1), t, nil })
 	})
-	unavailable("Start", func() error { return b.Start(ctx, "ada", "sid", []byte("i"), []byte("t")) })
+	unavailable("Start", func() error { _, err := b.Start(ctx, "ada", "sid", time.Now(), []byte("i"), []byte("t")); return err })
 	unavailable("End", func() error { return b.End(ctx) })
 	unavailable("Lock", func() error { _, _, err := b.Lock(ctx); return err })
 	unavailable("Sessions", func() error { _, err := b.Sessions(ctx); return err })
 	unavailable("EndOthers", func() error { _, err := b.EndOthers(ctx); return err })
-	unavailable("EndOther", func() error { return b.EndOther(ctx, randomID()) })
-	unavailable("PutSignIn", func() error { return b.PutSignIn(ctx, "s", nil, time.Minute) })
+	unavailable("EndOther", func() error { _, err := b.EndOther(ctx, randomID()); return err })
+	unavailable("UseSignIn", func() error { _, err := b.UseSignIn(ctx, "s", time.Minute); return err })
 	unavailable("EndBy subject", func() error { _, err := s.EndBy(ctx, "ada", ""); return err })
 	unavailable("EndBy sid", func() error { _, err := s.EndBy(ctx, "", "sid"); return err })
-	unavailable("Once", func() error { _, err := s.Once(ctx, "jti", time.Minute); return err })
+	unavailable("EndBefore", func() error { _, err := s.EndBefore(ctx, "ada", time.Now()); return err })
+	unavailable("MarkDue", func() error { _, err := s.MarkDue(ctx, "ada"); return err })
+	unavailable("EndDead", func() error { return b.EndDead(ctx) })
+	unavailable("TryLock", func() error { _, _, err := b.TryLock(ctx, time.Second); return err })
+	unavailable("Note", func() error { return s.Note(ctx, "jti", time.Minute) })
+	unavailable("Noted", func() error { _, err := s.Noted(ctx, "jti"); return err })
 	unavailable("Ping", func() error { return s.Ping(ctx) })
 	if len(w.Header())+len(b.w.Header()) != 0 {
 		t.Errorf("an outage set %v, %v", w.Header(), b.w.Header())
 	}
 	must(t, s.redis.Restart())
+	eventually(t, func() error { return s.Ping(ctx) }) // after many failures, go-redis looks again only once a second
 	if got := j.who(t, s.Store); got != "ada" {
 		t.Errorf("after the outage, signed in as %q", got)
 	}

@@ -2,8 +2,7 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
+	"crypto/cipher"
 	"net/http"
 	"strings"
 	"time"
@@ -12,69 +11,67 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A sign-in under way lies in Redis under a key that only this browser and this state lead to. The browser's part is a
-// cookie of its own, not the session's: a visitor gets no session from signing in half-way, and many tabs can sign in at
-// once. A request that carries the cookie uses it again, so one browser has as many as it sent first requests at the
-// same moment, and they go when the time for a sign-in has passed.
+// A sign-in under way lies with the browser alone: sealed in the state that goes to the provider and comes back, under a
+// key that a cookie leads to. So whoever begins to sign in leaves nothing in Redis, however often. The cookie is not the
+// session's: a visitor gets no session from signing in half-way, and many tabs can sign in at once. A request that
+// carries the cookie uses it again, so one browser has as many as it sent first requests at the same moment.
 
 const (
 	signInCookie = "signin-"
-	maxBindings  = 32 // that are tried; a browser with more has been given them by somebody else
+	maxBindings  = 32      // that are tried; a browser with more has been given them by somebody else
+	maxState     = 4 << 10 // bytes
+	// bindingLife is longer than a sign-in's, for who comes back too late can still be told where they wanted to go.
+	bindingLife = 2 * SignInLife
 )
 
-// PutSignIn remembers a sign-in under way, bound to this browser, for at most life.
-func (b *Browser) PutSignIn(ctx context.Context, state string, value []byte, life time.Duration) error {
+// SealSignIn returns a state that only this browser, and only by OpenSignIn, can turn back into value; and a secret that
+// nobody knows but who has the state and this browser's cookie.
+func (b *Browser) SealSignIn(value []byte) (state string, secret []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	life = max(life, time.Second) // to Redis, 0 means for ever
 	carried := b.bindings()
 	if len(carried) == 0 {
-		secret := make([]byte, secretSize)
-		_, _ = rand.Read(secret) // never fails, by its documentation
 		carried = append(carried, &http.Cookie{
 			Name:  b.store.prefix + signInCookie + randomID()[:8],
-			Value: encoding.EncodeToString(secret),
+			Value: encoding.EncodeToString(newSecret()),
 		})
 		b.cookies = append(b.cookies, carried[0]) // once in a request
 	}
 	binding := carried[0]
-	at := signInPlace(binding, state)
-	err := b.redis.do(ctx, patience, "remember sign-in", func(ctx context.Context) error {
-		return b.redis.rdb.Set(ctx, at.signInKey(), at.seal("signin", value), life).Err()
-	})
-	if err != nil {
-		return err
-	}
-	b.store.setCookie(b.w, strings.TrimPrefix(binding.Name, b.store.prefix), binding.Value, life, gorilla.Options{})
-	return nil
+	b.store.setCookie(b.w, strings.TrimPrefix(binding.Name, b.store.prefix), binding.Value, bindingLife, gorilla.Options{})
+	own, _ := encoding.DecodeString(binding.Value) // we wrote or checked it
+	key := b.store.keys[0]
+	sealed := newAEAD(derive(key, own, "sign-in", secretSize)).Seal(nil, nil, value, nil)
+	state = encoding.EncodeToString(sealed)
+	return state, derive(key, own, "sign-in "+state, secretSize)
 }
 
-// TakeSignIn returns a sign-in under way and forgets it in one step; nil if it is unknown, used, expired, or another
-// browser's, which stays untouched.
-func (b *Browser) TakeSignIn(ctx context.Context, state string) ([]byte, error) {
+// OpenSignIn is SealSignIn's inverse. The value is nil if the state is none, or another browser's.
+func (b *Browser) OpenSignIn(state string) (value, secret []byte) {
+	if len(state) > maxState {
+		return nil, nil
+	}
+	sealed, err := encoding.DecodeString(state)
+	if err != nil || strings.ContainsAny(state, "\r\n") {
+		return nil, nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, binding := range b.bindings() {
-		at := signInPlace(binding, state)
-		var sealed string
-		err := b.redis.do(ctx, patience, "take sign-in", func(ctx context.Context) (err error) {
-			sealed, err = b.redis.rdb.GetDel(ctx, at.signInKey()).Result()
-			return err
-		})
-		if errors.Is(err, redis.Nil) {
-			continue
+		own, _ := encoding.DecodeString(binding.Value) // it was checked
+		for _, key := range b.store.keys {
+			aead := newAEAD(derive(key, own, "sign-in", secretSize))
+			if value, err := openSealed([]cipher.AEAD{aead}, string(sealed), ""); err == nil {
+				return value, derive(key, own, "sign-in "+state, secretSize)
+			}
 		}
-		if err != nil {
-			return nil, err
-		}
-		value, err := at.open("signin", sealed)
-		if err != nil {
-			b.store.log.Warn("a sign-in could not be opened, and is dropped", "err", err)
-			return nil, nil
-		}
-		return value, nil
 	}
 	return nil, nil
+}
+
+// UseSignIn notes for life that a state was used, and reports whether nobody had noted it before.
+func (b *Browser) UseSignIn(ctx context.Context, state string, life time.Duration) (first bool, err error) {
+	return b.redis.note(ctx, hash("sign-in", state), life)
 }
 
 // bindings returns the cookies that this browser's sign-ins are bound to.
@@ -92,11 +89,33 @@ func (b *Browser) bindings() []*http.Cookie {
 	return found
 }
 
-// signInPlace is where a sign-in lies. No tag: its key is used alone, and may be in any slot.
-func signInPlace(binding *http.Cookie, state string) *place {
-	secret, _ := encoding.DecodeString(binding.Value) // we wrote or checked it
-	material := derive(secret, "signin "+state)
-	return &place{id: encoding.EncodeToString(material[:idSize]), aead: newAEAD(material[idSize:])}
+// noteScript notes something for at least some time, and answers whether it was not noted before.
+// KEYS note · ARGV life
+var noteScript = redis.NewScript(`
+if redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then return {1} end
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return {0}`)
+
+func (c *conn) note(ctx context.Context, hashed string, life time.Duration) (first bool, err error) {
+	// At least a second: to Redis, 0 and less mean for ever.
+	reply, err := c.run(ctx, patience, "remember id", noteScript, []string{onceKey(hashed)}, max(life, time.Second).Milliseconds())
+	return err == nil && reply[0] == int64(done), err
 }
 
-func (p *place) signInKey() string { return "signin:" + p.id }
+func onceKey(hashed string) string { return "once:" + hashed }
+
+// Note remembers for life that something was used, such as the ID of a logout token. Redis keeps a hash of it.
+func (s *Store) Note(ctx context.Context, id string, life time.Duration) error {
+	_, err := s.conn().note(ctx, hash("once", id), life)
+	return err
+}
+
+// Noted reports whether it was.
+func (s *Store) Noted(ctx context.Context, id string) (noted bool, err error) {
+	err = s.conn().do(ctx, patience, "look for id", func(ctx context.Context) error {
+		n, err := s.rdb.Exists(ctx, onceKey(hash("once", id))).Result()
+		noted = n > 0
+		return err
+	})
+	return noted, err
+}

@@ -18,9 +18,9 @@ import (
 )
 
 // The commands and keys that a Redis user for this package needs, and no more.
-const leastUser = "on >p%40ss:word/ resetkeys resetchannels -@all ~session:* ~person:* ~sid:* ~signin:* ~once:* " +
-	"+hello +ping +select +get +set +getdel +del +hmget +hget +hset +hdel +pexpire +pttl +time " +
-	"+zadd +zrem +zrange +zremrangebyscore +evalsha +eval"
+const leastUser = "on >p%40ss:word/ resetkeys resetchannels -@all ~session:* ~person:* ~sid:* ~ended:* ~once:* " +
+	"+hello +ping +select +get +set +del +exists +hmget +hget +hset +hdel +pexpire +pttl +time " +
+	"+zadd +zrem +zrange +zscore +zremrangebyscore +evalsha +eval"
 
 // With TLS and a user of one's own, by the URL alone.
 func TestTLSAndUser(t *testing.T) {

@@ -55,7 +55,8 @@ func (s *Store) newSession(name string) *gorilla.Session {
 }
 
 // Save saves what was changed in session.Values since they were read, and leaves alone what another request changed.
-// MaxAge < 0 ends the session. A visitor's first value begins one.
+// MaxAge < 0 ends the session. A visitor's first value begins one, but not where a session has just ended: then the error
+// is [ErrEnded], until the browser signs in again.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Session) error {
 	b, err := s.browser(w, r, session.Name(), false)
 	if err != nil {
@@ -73,6 +74,10 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 	set, deleted := difference(b.decode(base), session.Values)
 	if len(set)+len(deleted) == 0 {
 		return nil
+	}
+	if b.grave != nil {
+		// Perhaps a slow request, and the browser has a new session by now: its cookie must not be replaced.
+		return fmt.Errorf("save session: %w", ErrEnded)
 	}
 	if b.at == nil || b.state == unreadable {
 		return b.begin(r.Context(), session)
@@ -102,14 +107,15 @@ func (b *Browser) begin(ctx context.Context, session *gorilla.Session) error {
 	if err != nil {
 		return err
 	}
-	cookie, at := mint(randomID())
+	cookie, at := b.store.mint(randomID())
 	values := b.sealValues(encoded, at)
-	fresh, err := b.redis.start(ctx, b.store.cfg, at, "", "-", "", "d", values)
+	fresh, err := b.redis.start(ctx, b.store.cfg, at, nil, 0, at.id, "-", "", "d", values)
 	if err != nil {
 		return err
 	}
 	fresh.values = values
-	b.at, b.state, b.record, b.identity = at, live, fresh, nil
+	b.at, b.state, b.record, b.who = at, live, fresh, nil
+	b.mark(at, false)
 	if session.ID = at.id; session == b.values {
 		b.base = encoded
 	}
