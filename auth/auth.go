@@ -64,6 +64,9 @@ type Config struct {
 	// Resources are the API resource indicators, to the letter as registered in Logto, that AccessToken may ask for.
 	Resources []string `yaml:"resources" env:"LOGTO_RESOURCES" envSeparator:" "`
 
+	// WebhookKey is the signing key of Logto's webhook, or two with a space between while it is replaced. Empty: no webhooks.
+	WebhookKey Secret `yaml:"webhook_key" env:"LOGTO_WEBHOOK_KEY"`
+
 	// Leeway is how far Logto's clock and ours may differ, either way; 30 s if zero.
 	Leeway time.Duration `yaml:"-"`
 	// Replays remembers used logout tokens. Nil: in this process only, which is not enough for several instances.
@@ -130,8 +133,9 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Client is one Logto application, for all requests and people. It does not change and may be used concurrently.
 type Client struct {
-	config    Config        // without AppSecret
+	config    Config        // without secrets
 	secret    func() string // a function, for fmt prints the fields of unexported fields without asking their methods
+	webhooks  func() []string
 	issuer    string
 	scopes    []string
 	resources []string
@@ -155,11 +159,12 @@ func New(config Config) (*Client, error) {
 	if config.Leeway == 0 {
 		config.Leeway = 30 * time.Second
 	}
-	secret := string(config.AppSecret)
-	config.AppSecret = ""
+	secret, webhookKeys := string(config.AppSecret), strings.Fields(string(config.WebhookKey))
+	config.AppSecret, config.WebhookKey = "", ""
 	c := &Client{
 		config:    config,
 		secret:    func() string { return secret },
+		webhooks:  func() []string { return webhookKeys },
 		issuer:    config.Endpoint + "/oidc",
 		scopes:    union([]string{"openid", "profile", "offline_access"}, config.Scopes),
 		resources: union(config.Resources, nil),

@@ -84,7 +84,9 @@ func TestSettings(t *testing.T) {
 		"LISTEN_ADDR server.listen_addr", "BASE_URL server.base_url",
 		"LOGTO_ENDPOINT logto.endpoint", "LOGTO_INTERNAL_ENDPOINT logto.internal_endpoint",
 		"LOGTO_APP_ID logto.app_id", "LOGTO_APP_SECRET logto.app_secret", "LOGTO_SCOPES logto.scopes", "LOGTO_RESOURCES logto.resources",
+		"LOGTO_WEBHOOK_KEY logto.webhook_key",
 		"REDIS_URL redis.url", "SESSION_IDLE_TIMEOUT session.idle_timeout", "SESSION_ABSOLUTE_TIMEOUT session.absolute_timeout",
+		"SESSION_REVALIDATE session.revalidate",
 		"SESSION_KEY session.key",
 	}
 	if !slices.Equal(got, want) {

@@ -13,14 +13,16 @@ type Config struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout" env:"SESSION_IDLE_TIMEOUT"`
 	// AbsoluteTimeout ends it however much it is used.
 	AbsoluteTimeout time.Duration `yaml:"absolute_timeout" env:"SESSION_ABSOLUTE_TIMEOUT"`
+	// Revalidate is how often the provider is asked again who it is; never if 0. It is the application's to keep to.
+	Revalidate time.Duration `yaml:"revalidate" env:"SESSION_REVALIDATE"`
 	// Key is one key from [NewKey], or several with spaces between: the first seals, all open. An old one can be left out
 	// when the sessions of its time have ended, after AbsoluteTimeout.
 	Key Secret `yaml:"key" env:"SESSION_KEY"`
 }
 
-// DefaultConfig returns the defaults: a day unused, two weeks in all.
+// DefaultConfig returns the defaults: a day unused, two weeks in all, and what the provider said at most five minutes ago.
 func DefaultConfig() Config {
-	return Config{IdleTimeout: 24 * time.Hour, AbsoluteTimeout: 14 * 24 * time.Hour}
+	return Config{IdleTimeout: 24 * time.Hour, AbsoluteTimeout: 14 * 24 * time.Hour, Revalidate: 5 * time.Minute}
 }
 
 // Validate returns every [Fault] of the settings, joined.
@@ -31,6 +33,9 @@ func (c Config) Validate() error {
 	}
 	if c.AbsoluteTimeout < c.IdleTimeout {
 		faults = append(faults, &Fault{"AbsoluteTimeout", "must not be shorter than the idle time-out"})
+	}
+	if c.Revalidate != 0 && c.Revalidate < time.Second {
+		faults = append(faults, &Fault{"Revalidate", "must be one second or more, or 0 for never"})
 	}
 	if _, err := parseKeys(string(c.Key)); err != nil {
 		faults = append(faults, &Fault{"Key", "must be a key that `-new-session-key` printed, or several with spaces between"})
