@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"example.com/logto-gin-starter/internal/session"
 )
 
 // patience bounds the whole run; on a slow machine it takes some seconds.
@@ -91,6 +93,9 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := s.sessionKey(); err != nil {
+		return err
+	}
 	for name, value := range result.files(sample) {
 		if err := s.credentials.save(name, value); err != nil {
 			return err
@@ -112,6 +117,15 @@ func (s settings) passwords() ([]string, error) {
 	text := strings.ToLower(rand.Text())
 	password := strings.Join([]string{text[:4], text[4:8], text[8:12], text[12:16]}, "-")
 	return []string{password}, s.credentials.save(passwordFile, password)
+}
+
+// sessionKey makes the application's SESSION_KEY once: another one would sign everybody out.
+func (s settings) sessionKey() error {
+	const name = "session_key"
+	if s.credentials.load(name) != "" {
+		return nil
+	}
+	return s.credentials.save(name, session.NewKey())
 }
 
 // greet ends the log with what to do now.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/logto-gin-starter/internal/session"
 )
 
 // machine is what surrounds the setup: a Logto, the volumes and the environment.
@@ -152,19 +154,37 @@ func TestFresh(t *testing.T) {
 func TestTwice(t *testing.T) {
 	m := newMachine(t)
 	first := m.mustRun(t)
-	before, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], "app_secret"))
-	if err != nil {
-		t.Fatal(err)
+	before := map[string]os.FileInfo{}
+	for _, name := range []string{"app_secret", "session_key"} {
+		info, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[name] = info
 	}
 	second := m.mustRun(t)
-	if after, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], "app_secret")); err != nil || !os.SameFile(before, after) {
-		t.Errorf("the file is another one: %v", err)
+	for name, info := range before {
+		if after, err := os.Stat(filepath.Join(m.env["CREDENTIALS_DIR"], name)); err != nil || !os.SameFile(info, after) {
+			t.Errorf("file %s is another one: %v", name, err)
+		}
 	}
 	if writes := m.writes(); len(writes) > 0 {
 		t.Errorf("the second run does %q", writes)
 	}
 	if !strings.HasSuffix(first, second) || strings.Contains(second, "made") {
 		t.Errorf("the second run prints %q", second)
+	}
+}
+
+// The session key is one that the application takes, and each installation has its own.
+func TestSessionKey(t *testing.T) {
+	m, other := newMachine(t), newMachine(t)
+	m.mustRun(t)
+	other.mustRun(t)
+	cfg := session.DefaultConfig()
+	cfg.Key = session.Secret(m.file("session_key"))
+	if err := cfg.Validate(); err != nil || cfg.Key == "" || m.file("session_key") == other.file("session_key") {
+		t.Errorf("session key of %d characters: %v", len(cfg.Key), err)
 	}
 }
 

@@ -68,8 +68,8 @@ func Defaults() Config {
 }
 
 // Load reads the settings: the defaults, then the file, then the environment (as os.Environ gives it; a variable that is
-// empty counts as not set), where NAME_FILE names a file that holds the value of NAME, for want of NAME itself. Its
-// error joins all faults, one line each, naming the variable and the key.
+// empty counts as not set, one that is a space as set to nothing), where NAME_FILE names a file that holds the value of
+// NAME, used where NAME itself is not set. Its error joins all faults, one line each, naming the variable and the key.
 func Load(path string, environ []string) (Config, error) {
 	cfg := Defaults()
 	all := settings(&cfg)
@@ -199,7 +199,7 @@ func readEnvironment(environ []string, all []setting) (faults []error) {
 		if text == "" {
 			continue
 		}
-		if err := s.set(text); err != nil {
+		if err := s.set(strings.TrimSpace(text)); err != nil {
 			faults = append(faults, err)
 		}
 	}

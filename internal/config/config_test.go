@@ -109,6 +109,8 @@ func TestPrecedence(t *testing.T) {
 		{"file", nil, func(c Config) any { return c.Server.ListenAddr }, ":1111"},
 		{"environment over file", []string{"LISTEN_ADDR=:2222"}, func(c Config) any { return c.Server.ListenAddr }, ":2222"},
 		{"empty variable", []string{"LISTEN_ADDR="}, func(c Config) any { return c.Server.ListenAddr }, ":1111"},
+		{"blank variable", []string{"LOGTO_SCOPES= ", "LOGTO_SCOPES_FILE=" + secret}, func(c Config) any { return len(c.Logto.Scopes) }, 0},
+		{"blank secret", []string{"SESSION_KEY= ", "SESSION_KEY_FILE=/nowhere"}, func(c Config) any { return string(c.Session.Key) }, ""},
 		{"the last one counts", []string{"LISTEN_ADDR=:2222", "LISTEN_ADDR=:3333"}, func(c Config) any { return c.Server.ListenAddr }, ":3333"},
 		{"value with =", []string{"REDIS_URL=redis://h:1/0?pool_size=5"}, func(c Config) any { return string(c.Redis.URL) }, "redis://h:1/0?pool_size=5"},
 		{"secret in the file", nil, func(c Config) any { return string(c.Logto.AppSecret) }, "from-yaml"},
