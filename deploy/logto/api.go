@@ -93,6 +93,7 @@ type object struct {
 	Type      string // of an application or a role
 	Indicator string // of an API resource
 	Username  string
+	Config    struct{ URL string } // of a webhook
 }
 
 // list returns all objects at path, however many pages they take.

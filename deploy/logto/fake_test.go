@@ -189,6 +189,9 @@ func (f *fake) add(at string, body row) row {
 	for key, value := range body {
 		object[key] = value
 	}
+	if at == "/api/hooks" {
+		object["signingKey"] = fmt.Sprintf("key of %v", object["name"])
+	}
 	if path.Base(at) == "secrets" {
 		object["value"] = fmt.Sprintf("value of %v", object["name"])
 	} else {

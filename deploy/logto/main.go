@@ -39,7 +39,8 @@ func main() {
 type settings struct {
 	endpoint, admin, adminHost string // of Logto, as this container reaches it
 	secretFile                 string // of the Management API
-	baseURL, backchannelURI    string // of the application
+	baseURL                    string // of the application, as a browser reaches it
+	backchannelURI, webhookURI string // of the application, as Logto reaches it
 	credentials                folder // where the application finds what it needs
 	username, password         string // of the demo person; an empty password is generated
 }
@@ -60,6 +61,7 @@ func read(getenv func(string) string) (settings, error) {
 		secretFile:     need("LOGTO_MANAGEMENT_SECRET_FILE"),
 		baseURL:        strings.TrimRight(need("BASE_URL"), "/"),
 		backchannelURI: need("BACKCHANNEL_LOGOUT_URI"),
+		webhookURI:     need("WEBHOOK_URI"),
 		credentials:    folder(need("CREDENTIALS_DIR")),
 		username:       cmp.Or(getenv("DEMO_USERNAME"), "ada"),
 		password:       getenv("DEMO_PASSWORD"),
@@ -87,7 +89,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	sample := newSample(s.baseURL, s.backchannelURI, s.username, passwords[0])
+	sample := newSample(s.baseURL, s.backchannelURI, s.webhookURI, s.username, passwords[0])
 	p := &preparer{api: api, out: out}
 	result, err := p.prepare(ctx, sample, s.credentials.load("app_id"))
 	if err != nil {

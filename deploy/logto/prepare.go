@@ -20,6 +20,7 @@ type preparer struct {
 // result is what came of it.
 type result struct {
 	appID, appSecret string
+	webhookKey       string
 	userID           string
 }
 
@@ -28,6 +29,7 @@ func (r result) files(s sample) map[string]string {
 	return map[string]string{
 		"app_id": r.appID, "app_secret": r.appSecret,
 		"resources": s.indicators(), "scopes": strings.Join(s.scopes(), " "),
+		"webhook_key": r.webhookKey,
 	}
 }
 
@@ -61,7 +63,10 @@ func (p *preparer) prepare(ctx context.Context, s sample, appID string) (result,
 	if r.appID, err = p.app(ctx, s.app, appID); err != nil {
 		return r, err
 	}
-	r.appSecret, err = p.appSecret(ctx, r.appID)
+	if r.appSecret, err = p.appSecret(ctx, r.appID); err != nil {
+		return r, err
+	}
+	r.webhookKey, err = p.webhook(ctx, s.webhook)
 	return r, err
 }
 
@@ -316,4 +321,29 @@ func (p *preparer) appSecret(ctx context.Context, appID string) (string, error) 
 	}
 	p.made("application secret")
 	return made.Value, nil
+}
+
+// webhook makes the webhook, or adds the events that it lacks. It returns the key that its requests are signed with.
+func (p *preparer) webhook(ctx context.Context, wanted webhook) (string, error) {
+	const path = "/api/hooks"
+	body := map[string]any{"name": wanted.name, "events": wanted.events, "config": map[string]string{"url": wanted.uri}}
+	id, err := p.ensure(ctx, path, "webhook "+wanted.name, body,
+		func(o object) bool { return o.Config.URL == wanted.uri },
+		named(wanted.name))
+	if err != nil {
+		return "", err
+	}
+	var now struct {
+		Events     []string
+		SigningKey string
+	}
+	if err := p.api.get(ctx, path+"/"+id, &now); err != nil {
+		return "", err
+	}
+	missing := slices.DeleteFunc(slices.Clone(wanted.events), func(event string) bool { return slices.Contains(now.Events, event) })
+	if len(missing) == 0 {
+		return now.SigningKey, nil
+	}
+	p.made("events of the webhook")
+	return now.SigningKey, p.api.patch(ctx, path+"/"+id, map[string]any{"events": append(now.Events, missing...)})
 }

@@ -69,7 +69,7 @@ func TestLogto(t *testing.T) {
 	notes := &recorder{}
 	api := newLogto(endpoint, admin, "", secret)
 	api.http.Transport = notes
-	s := newSample("http://localhost:3000", "http://app:3000/backchannel-logout", "ada", "analytical engine")
+	s := newSample("http://localhost:3000", "http://app:3000/backchannel-logout", "http://app:3000/webhooks/logto", "ada", "analytical engine")
 	if !*record {
 		s.rename(fmt.Sprint(time.Now().UnixNano()))
 		t.Cleanup(func() { notes.deleteAll(t, api) })
@@ -90,6 +90,7 @@ func TestLogto(t *testing.T) {
 	notes.exchanges = notes.exchanges[:seen]
 	elsewhere := s
 	elsewhere.app.redirectURI, elsewhere.app.signOutURI = "http://localhost:3100/callback", "http://localhost:3100/"
+	elsewhere.webhook.events = append([]string{"User.Created"}, s.webhook.events...)
 	elsewhere.person.Avatar = strings.Replace(s.person.Avatar, "3000", "3100", 1)
 	mustPrepare(t, api, elsewhere, first.appID)
 	for password, want := range map[string]bool{s.person.Password: true, "another": false} {
@@ -121,6 +122,8 @@ func mustPrepare(t *testing.T, api *logto, s sample, appID string) result {
 // rename keeps the sample apart from what the tenant has.
 func (s *sample) rename(suffix string) {
 	s.app.name += suffix
+	s.webhook.name += suffix
+	s.webhook.uri += "?" + suffix
 	s.organization.name += suffix
 	s.person.Username += suffix
 	s.person.PrimaryEmail = suffix + s.person.PrimaryEmail
@@ -155,7 +158,7 @@ func (r *recorder) deleteAll(t *testing.T, api *logto) {
 	}
 }
 
-var secrets = regexp.MustCompile(`"(secret|value)":"[^"]*"`)
+var secrets = regexp.MustCompile(`"(secret|value|signingKey)":"[^"]*"`)
 
 func (r *recorder) save(t *testing.T) {
 	t.Helper()
@@ -238,7 +241,7 @@ func invented(at string, got, want any, ids map[string]string) (problems []strin
 			ids[id] = got["id"].(string)
 		}
 		for _, key := range slices.Sorted(maps.Keys(got)) {
-			if key == "id" && ids[fmt.Sprint(want[key])] == got[key] || key == "value" {
+			if key == "id" && ids[fmt.Sprint(want[key])] == got[key] || key == "value" || key == "signingKey" {
 				continue
 			}
 			problems = append(problems, invented(at+" "+key, got[key], want[key], ids)...)

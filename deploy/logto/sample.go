@@ -11,6 +11,7 @@ import (
 // sample is what there will be in Logto. Change it here to begin with something of your own.
 type sample struct {
 	app               app
+	webhook           webhook
 	resources         []resource
 	role              role
 	organization      organization
@@ -24,6 +25,12 @@ type app struct {
 	redirectURI    string
 	signOutURI     string
 	backchannelURI string
+}
+
+// webhook is how Logto tells the application what happens to people after they have signed in.
+type webhook struct {
+	name, uri string
+	events    []string
 }
 
 // resource is an API that tokens are for.
@@ -55,7 +62,7 @@ type person struct {
 }
 
 // newSample is the same as what `go run ./demo` shows.
-func newSample(baseURL, backchannelURI, username, password string) sample {
+func newSample(baseURL, backchannelURI, webhookURI, username, password string) sample {
 	const shopping, store = "https://shopping.your-app.com/api", "https://store.your-app.com/api"
 	return sample{
 		app: app{
@@ -63,6 +70,10 @@ func newSample(baseURL, backchannelURI, username, password string) sample {
 			redirectURI:    baseURL + "/callback",
 			signOutURI:     baseURL + "/",
 			backchannelURI: backchannelURI,
+		},
+		webhook: webhook{
+			name: "Gin starter", uri: webhookURI,
+			events: []string{"User.SuspensionStatus.Updated", "User.Deleted", "User.Data.Updated", "PostResetPassword", "Organization.Membership.Updated"},
 		},
 		resources: []resource{
 			{"Shopping API", shopping, []string{"read:products", "write:products", "delete:products"}},

@@ -32,7 +32,8 @@ func newMachine(t *testing.T) *machine {
 	}
 	return &machine{fake: f, env: map[string]string{
 		"LOGTO_ENDPOINT": f.URL, "LOGTO_ADMIN_ENDPOINT": f.URL, "LOGTO_ADMIN_HOST": "admin.local", "LOGTO_MANAGEMENT_SECRET_FILE": secret,
-		"BASE_URL": "http://localhost:3000", "BACKCHANNEL_LOGOUT_URI": "http://app:3000/backchannel-logout", "CREDENTIALS_DIR": t.TempDir(),
+		"BASE_URL": "http://localhost:3000", "BACKCHANNEL_LOGOUT_URI": "http://app:3000/backchannel-logout",
+		"WEBHOOK_URI": "http://app:3000/webhooks/logto", "CREDENTIALS_DIR": t.TempDir(),
 	}}
 }
 
@@ -106,7 +107,8 @@ func TestFresh(t *testing.T) {
 	app := m.tables["/api/applications"][0]
 	for name, want := range map[string]string{
 		"app_id": app["id"].(string), "app_secret": "value of Default secret",
-		"resources": "https://shopping.your-app.com/api https://store.your-app.com/api",
+		"resources":   "https://shopping.your-app.com/api https://store.your-app.com/api",
+		"webhook_key": "key of Gin starter",
 	} {
 		if got := m.file(name); got != want {
 			t.Errorf("file %s = %q, want %q", name, got, want)
@@ -123,6 +125,10 @@ func TestFresh(t *testing.T) {
 	want := `{"backchannelLogoutSessionRequired":true,"backchannelLogoutUri":"http://app:3000/backchannel-logout","postLogoutRedirectUris":["http://localhost:3000/"],"redirectUris":["http://localhost:3000/callback"]}`
 	if got, _ := json.Marshal(app["oidcClientMetadata"]); string(got) != want {
 		t.Errorf("application: %s", got)
+	}
+	want = `{"config":{"url":"http://app:3000/webhooks/logto"},"events":["User.SuspensionStatus.Updated","User.Deleted","User.Data.Updated","PostResetPassword","Organization.Membership.Updated"],"name":"Gin starter"}`
+	if got := m.tables["/api/hooks"]; len(got) != 1 || asJSON(without(got[0], "id", "signingKey")) != want {
+		t.Errorf("webhooks: %v", got)
 	}
 	person := m.tables["/api/users"][0]
 	if end := fmt.Sprintf("\n  Open     http://localhost:3000\n  Sign in  as ada with the password %s, or create an account\n\n", person["password"]); !strings.HasSuffix(out, end) {
@@ -249,6 +255,11 @@ func TestChangedByHand(t *testing.T) {
 			if app["type"] != "Traditional" || !strings.Contains(uris, "http://localhost:3000/callback") || !strings.Contains(uris, `"http://localhost:3000/"`) {
 				t.Errorf("the application can't sign anybody in: %v", app)
 			}
+			if !slices.ContainsFunc(m.tables["/api/hooks"], func(hook row) bool {
+				return hook["signingKey"] == m.file("webhook_key") && strings.Contains(asJSON(hook["events"]), "PostResetPassword")
+			}) {
+				t.Errorf("the webhook's key handed over is %q, of %v", m.file("webhook_key"), m.tables["/api/hooks"])
+			}
 		})
 	}
 }
@@ -274,6 +285,15 @@ func byHand() map[string]func(*machine) {
 		"application secret replaced": func(m *machine) {
 			at := "/api/applications/" + first(m, "/api/applications")["id"].(string) + "/secrets"
 			m.tables[at] = []row{{"name": "mine", "value": "mine", "expiresAt": 1.0}}
+		},
+		"webhook renamed, with a new key": func(m *machine) {
+			hook := first(m, "/api/hooks")
+			hook["name"], hook["signingKey"], hook["enabled"] = "Mine", "new", false
+		},
+		"webhook moved, with other events": func(m *machine) {
+			hook := first(m, "/api/hooks")
+			hook["config"], hook["events"] = row{"url": "https://shop.example/hook", "headers": row{"a": "b"}}, []any{"User.Created", "User.Deleted"}
+			m.add("/api/hooks", row{"name": "another", "events": []any{"User.Deleted"}, "config": row{"url": "https://elsewhere.example"}})
 		},
 		"role and resource with more": func(m *machine) {
 			first(m, "/api/resources")["accessTokenTtl"] = 60.0
