@@ -10,6 +10,8 @@ import (
 	"strings"
 )
 
+var errNoSecret = errors.New("read the Management API's secret")
+
 // explain adds to a failure what to do about it, in the same line.
 func explain(err error) error {
 	const (
@@ -31,6 +33,8 @@ func explain(err error) error {
 		advice = "something made by hand is in the way: rename or delete it in Logto, or " + fresh
 	case isRefusal || isNetwork:
 		advice = logs
+	case errors.Is(err, errNoSecret) && errors.Is(err, fs.ErrNotExist):
+		advice = "`docker compose up` writes it"
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
 		advice = "the volumes are not as docker-compose.yml makes them: " + fresh
 	default:

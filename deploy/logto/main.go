@@ -79,7 +79,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
 	}
 	secret, err := os.ReadFile(s.secretFile)
 	if err != nil {
-		return fmt.Errorf("read the Management API's secret: %w", err)
+		return fmt.Errorf("%w: %w", errNoSecret, err)
 	}
 	api := newLogto(s.endpoint, s.admin, s.adminHost, strings.TrimSpace(string(secret)))
 	if err := api.connect(ctx); err != nil {
@@ -102,6 +102,9 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
 		if err := s.credentials.save(name, value); err != nil {
 			return err
 		}
+	}
+	if err := os.Remove(s.secretFile); err != nil { // it opens everything in Logto, and the next `docker compose up` writes it again
+		return fmt.Errorf("delete the Management API's secret: %w", err)
 	}
 	return greet(ctx, out, api, s, result.userID, passwords)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -19,20 +20,18 @@ import (
 // machine is what surrounds the setup: a Logto, the volumes and the environment.
 type machine struct {
 	*fake
-	env  map[string]string
-	stop context.CancelFunc // ends the run, in tests of that
+	env    map[string]string
+	secret string             // of the Management API, which the service "secret" writes before each run
+	stop   context.CancelFunc // ends the run, in tests of that
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	f := newFake(t)
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte(fakeSecret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return &machine{fake: f, env: map[string]string{
-		"LOGTO_ENDPOINT": f.URL, "LOGTO_ADMIN_ENDPOINT": f.URL, "LOGTO_ADMIN_HOST": "admin.local", "LOGTO_MANAGEMENT_SECRET_FILE": secret,
-		"BASE_URL": "http://localhost:3000", "BACKCHANNEL_LOGOUT_URI": "http://app:3000/backchannel-logout",
+	return &machine{fake: f, secret: fakeSecret, env: map[string]string{
+		"LOGTO_ENDPOINT": f.URL, "LOGTO_ADMIN_ENDPOINT": f.URL, "LOGTO_ADMIN_HOST": "admin.local",
+		"LOGTO_MANAGEMENT_SECRET_FILE": filepath.Join(t.TempDir(), "secret"),
+		"BASE_URL":                     "http://localhost:3000", "BACKCHANNEL_LOGOUT_URI": "http://app:3000/backchannel-logout",
 		"WEBHOOK_URI": "http://app:3000/webhooks/logto", "CREDENTIALS_DIR": t.TempDir(),
 	}}
 }
@@ -41,6 +40,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) run(ctx context.Context) (string, error) {
 	var out strings.Builder
 	m.requests = nil
+	_ = os.WriteFile(m.env["LOGTO_MANAGEMENT_SECRET_FILE"], []byte(m.secret+"\n"), 0o600) // where there is no folder, there is no file
 	err := run(ctx, func(name string) string { return m.env[name] }, &out)
 	return out.String(), err
 }
@@ -191,6 +191,26 @@ func TestSessionKey(t *testing.T) {
 	cfg.Key = session.Secret(m.file("session_key"))
 	if err := cfg.Validate(); err != nil || cfg.Key == "" || m.file("session_key") == other.file("session_key") {
 		t.Errorf("session key of %d characters: %v", len(cfg.Key), err)
+	}
+}
+
+// A secret that opens everything in Logto does not stay when the work is done; until then another run needs it.
+func TestSecretDeleted(t *testing.T) {
+	m := newMachine(t)
+	m.interrupt = from(9, failed)
+	if _, err := m.run(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	file := m.env["LOGTO_MANAGEMENT_SECRET_FILE"]
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("after half of the work: %v", err)
+	}
+	m.interrupt = nil
+	for range 2 {
+		m.mustRun(t)
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after all of it: %v", err)
+		}
 	}
 }
 
@@ -392,9 +412,9 @@ func TestBadLuck(t *testing.T) {
 		{"Logto fails", func(m *machine) { m.interrupt = from(9, failed) }, "/scopes with 500 internal_server_error no: `docker compose logs logto`"},
 		{"Logto stops", func(m *machine) { m.interrupt = from(9, lost) }, "docker compose logs logto"},
 		{"stopped", func(m *machine) { m.interrupt = func(int) fate { m.stop(); return lost } }, "goes on where it stopped"},
-		{"no secret", func(m *machine) { m.env["LOGTO_MANAGEMENT_SECRET_FILE"] += "x" }, "docker compose down -v"},
-		{"another database's secret", func(m *machine) { m.replaceSecret("other") }, "docker compose down -v"},
-		{"no secret in the database", func(m *machine) { m.replaceSecret("") }, "docker compose down -v"},
+		{"no secret", func(m *machine) { m.env["LOGTO_MANAGEMENT_SECRET_FILE"] = "/nowhere/secret" }, "no such file or directory: `docker compose up` writes it"},
+		{"another database's secret", func(m *machine) { m.secret = "other" }, "docker compose down -v"},
+		{"no secret in the database", func(m *machine) { m.secret = "" }, "docker compose down -v"},
 		{"not the admin tenant", func(m *machine) { m.env["LOGTO_ADMIN_HOST"] = "" }, "oidc.invalid_client"},
 		{"no volume", func(m *machine) { m.env["CREDENTIALS_DIR"] += "/x" }, "save demo_password"},
 		{"a name in use", func(m *machine) { m.add("/api/roles", row{"name": "merchant", "type": "MachineToMachine"}) }, "POST /api/roles with 422 in_use no: something made by hand is in the way"},
@@ -426,10 +446,6 @@ func from(n int, what fate) func(int) fate {
 		}
 		return what
 	}
-}
-
-func (m *machine) replaceSecret(secret string) {
-	_ = os.WriteFile(m.env["LOGTO_MANAGEMENT_SECRET_FILE"], []byte(secret), fs.FileMode(0o600)) // as newMachine did
 }
 
 func asJSON(value any) string {
