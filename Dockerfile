@@ -18,6 +18,8 @@ ENTRYPOINT ["/setup"]
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build --chown=65532:65532 /out/volumes /volumes
 COPY --from=build /out/app /app
+# The base starts in its user's home folder, and config.yaml is looked for where the application starts.
+WORKDIR /
 COPY config.yaml /
 EXPOSE 3000
 HEALTHCHECK --interval=5s --timeout=5s CMD ["/app", "-healthcheck"]

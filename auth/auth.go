@@ -87,6 +87,8 @@ func (c Config) Validate() error {
 		fault("Endpoint", "is required, such as https://your-tenant.logto.app")
 	} else if !isBaseURL(c.Endpoint) {
 		fault("Endpoint", "must be an http or https URL without user, query or fragment")
+	} else if strings.HasSuffix(strings.TrimRight(c.Endpoint, "/"), "/oidc") {
+		fault("Endpoint", "must be the base URL, without /oidc at the end: that is the issuer, which is made from it")
 	}
 	if c.InternalEndpoint != "" && !isBaseURL(c.InternalEndpoint) {
 		fault("InternalEndpoint", "must be an http or https URL without user, query or fragment")

@@ -32,6 +32,7 @@ func TestConfigValidate(t *testing.T) {
 		{"a port alone", func(c *auth.Config) { c.Endpoint = "https://:3001" }, []string{"Endpoint"}},
 		{"another scheme", func(c *auth.Config) { c.Endpoint = "ftp://tenant.logto.app" }, []string{"Endpoint"}},
 		{"a password", func(c *auth.Config) { c.Endpoint = "https://user:hunter22@tenant.logto.app" }, []string{"Endpoint"}},
+		{"the issuer", func(c *auth.Config) { c.Endpoint = "https://tenant.logto.app/oidc/" }, []string{"Endpoint"}},
 		{"a query", func(c *auth.Config) { c.Endpoint = "https://tenant.logto.app?a=hunter22" }, []string{"Endpoint"}},
 		{"an empty query", func(c *auth.Config) { c.Endpoint = "https://tenant.logto.app?" }, []string{"Endpoint"}},
 		{"a fragment", func(c *auth.Config) { c.InternalEndpoint = "http://logto#" }, []string{"InternalEndpoint"}},

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -119,6 +120,52 @@ func TestOwnLogto(t *testing.T) {
 	var state struct{ Redis, Logto string }
 	if err := json.NewDecoder(response.Body).Decode(&state); err != nil || state.Redis != "ok" || state.Logto != "unavailable" {
 		t.Errorf("ready: %+v, %v; want Redis, and no Logto", state, err)
+	}
+}
+
+// The image's application reads the config.yaml that the Dockerfile puts into it.
+func TestConfigFile(t *testing.T) {
+	s := newStack(t)
+	s.compose("build", "app")
+	container := strings.TrimSpace(s.docker("create", "logto-gin-starter"))
+	defer s.docker("rm", "--force", container)
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	s.docker("cp", container+":/config.yaml", file)
+	shipped, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(shipped)
+	for key, value := range map[string]string{"listen_addr": ":3999", "endpoint": "http://logto.invalid", "app_id": "mine", "app_secret": "s"} {
+		text = regexp.MustCompile(`(?m)^  `+key+`: *"[^"]*"`).ReplaceAllString(text, "  "+key+`: "`+value+`"`)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.docker("cp", file, container+":/config.yaml")
+	s.docker("start", container)
+	for until := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		log, err := exec.Command("docker", "logs", container).CombinedOutput()
+		if strings.Contains(string(log), `"address":"[::]:3999"`) {
+			return
+		}
+		if err != nil || time.Now().After(until) {
+			t.Fatalf("not listening where the file says: %v\n%s", err, log)
+		}
+	}
+}
+
+// TestDockerfile needs no engine. Where nothing else is said, the image starts in its user's home folder.
+func TestDockerfile(t *testing.T) {
+	data, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stages := strings.Split(string(data), "\nFROM ")
+	for _, want := range []string{"WORKDIR /", "COPY config.yaml /"} {
+		if last := stages[len(stages)-1]; !slices.Contains(strings.Split(last, "\n"), want) {
+			t.Errorf("the last stage lacks %s:\n%s", want, last)
+		}
 	}
 }
 

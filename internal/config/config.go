@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"reflect"
@@ -43,14 +44,23 @@ type Server struct {
 // Validate returns every fault, joined.
 func (s Server) Validate() error {
 	var faults []error
-	if _, port, ok := strings.Cut(s.ListenAddr, ":"); !ok || port == "" {
-		faults = append(faults, &fault{"ListenAddr", "must look like :3000 or 127.0.0.1:3000"})
+	if !isListenAddr(s.ListenAddr) {
+		faults = append(faults, &fault{"ListenAddr", "must look like :3000 or 127.0.0.1:3000, with a port up to 65535"})
 	}
 	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
 	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
 		faults = append(faults, &fault{"BaseURL", "must be an http or https URL without a path, such as https://www.example.com"})
 	}
 	return errors.Join(faults...)
+}
+
+func isListenAddr(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port) // a number, or a name such as http
+	return err == nil
 }
 
 type fault struct{ field, problem string }

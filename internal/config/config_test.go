@@ -119,6 +119,8 @@ func TestPrecedence(t *testing.T) {
 		{"empty NAME with NAME_FILE", []string{"LOGTO_APP_SECRET_FILE=" + secret, "LOGTO_APP_SECRET="}, func(c Config) any { return string(c.Logto.AppSecret) }, "from-secret-file"},
 		{"empty NAME_FILE's file", []string{"LOGTO_APP_SECRET_FILE=" + empty}, func(c Config) any { return string(c.Logto.AppSecret) }, "from-yaml"},
 		{"NAME_FILE of any setting", []string{"LISTEN_ADDR_FILE=" + write(t, "addr", ":4444")}, func(c Config) any { return c.Server.ListenAddr }, ":4444"},
+		{"named port", []string{"LISTEN_ADDR=:http"}, func(c Config) any { return c.Server.ListenAddr }, ":http"},
+		{"IPv6", []string{"LISTEN_ADDR=[::1]:3000"}, func(c Config) any { return c.Server.ListenAddr }, "[::1]:3000"},
 		{"list in the file", nil, func(c Config) any { return c.Logto.Scopes }, []string{"email", "phone"}},
 		{"list in the environment", []string{"LOGTO_SCOPES= email  custom_data\t"}, func(c Config) any { return c.Logto.Scopes }, []string{"email", "custom_data"}},
 		{"resources", []string{"LOGTO_RESOURCES=https://a.example https://b.example/api"}, func(c Config) any { return c.Logto.Resources }, []string{"https://a.example", "https://b.example/api"}},
@@ -182,6 +184,11 @@ func TestFaults(t *testing.T) {
 		{"base URL of another scheme", "", []string{"BASE_URL=ftp://host"}, []string{"BASE_URL "}},
 		{"base URL without a host", "", []string{"BASE_URL=http://:3000"}, []string{"BASE_URL "}},
 		{"address without a port", "", []string{"LISTEN_ADDR=localhost:"}, []string{"LISTEN_ADDR "}},
+		{"address with a port that there is not", "", []string{"LISTEN_ADDR=:99999"}, []string{"LISTEN_ADDR (server.listen_addr in config.yaml) must look like"}},
+		{"address with a negative port", "", []string{"LISTEN_ADDR=:-1"}, []string{"LISTEN_ADDR "}},
+		{"address with a port of no name", "", []string{"LISTEN_ADDR=:port"}, []string{"LISTEN_ADDR "}},
+		{"address of IPv6 without brackets", "", []string{"LISTEN_ADDR=::1:3000"}, []string{"LISTEN_ADDR "}},
+		{"the issuer for the endpoint", "", []string{"LOGTO_ENDPOINT=https://logto.example/oidc"}, []string{"LOGTO_ENDPOINT (logto.endpoint in config.yaml) must be the base URL, without /oidc at the end"}},
 		{"Redis database", "", []string{"REDIS_URL=redis://localhost/x"}, []string{"REDIS_URL "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
