@@ -41,6 +41,7 @@ func TestUp(t *testing.T) {
 
 	t.Run("demo person", func(t *testing.T) { s.signInAndOut(t, username, password) })
 	t.Run("confined", s.wantConfined)
+	t.Run("no secret left", s.wantNoSecret)
 	t.Run("new person", s.register)
 	t.Run("up again", func(t *testing.T) {
 		before := s.containers()
@@ -52,6 +53,7 @@ func TestUp(t *testing.T) {
 		if strings.Contains(log, "made") || !strings.Contains(log, password) {
 			t.Errorf("the second setup says\n%s", log)
 		}
+		s.wantNoSecret(t)
 	})
 	t.Run("down", func(t *testing.T) {
 		s.compose("down", "--volumes")
@@ -247,6 +249,13 @@ func (s *stack) wantConfined(t *testing.T) {
 				t.Errorf("published: %s", line)
 			}
 		}
+	}
+}
+
+// wantNoSecret wants the volume empty through which the setup gets the secret of the Management API.
+func (s *stack) wantNoSecret(t *testing.T) {
+	if left := s.compose("run", "--rm", "--no-deps", "--entrypoint", "ls", "secret", "-A", "/volumes/management"); left != "" {
+		t.Errorf("left: %s", left)
 	}
 }
 
