@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,7 +24,8 @@ type modelSession struct {
 	subject, sid          string // "": a visitor's
 	identity, tokens      string
 	values                map[any]any
-	seen, idleEnd, absEnd int64 // in ms
+	since                 int64 // when the sign-in began, in ms, as all times
+	seen, idleEnd, absEnd int64
 	ended                 bool
 	markEnd               int64 // until when its mark says so
 }
@@ -44,14 +46,17 @@ func (s *modelSession) end(own bool) {
 
 // A modelRequest is under way: what it read may have changed since.
 type modelRequest struct {
-	browser int
-	b       *Browser
-	r       *http.Request
-	w       *httptest.ResponseRecorder
-	values  *gorilla.Session
-	at      *modelSession // as it knows; nil: a visitor's
-	late    bool          // it brought the cookie of a session that has ended
-	set     map[any]any   // and not saved yet, by a visitor
+	browser   int
+	b         *Browser
+	r         *http.Request
+	w         *httptest.ResponseRecorder
+	values    *gorilla.Session
+	at        *modelSession // as it knows; nil: a visitor's
+	late      bool          // it brought the cookie of a session that has ended, and knows
+	maybeLate bool
+	set       map[any]any // and not saved yet, by a visitor
+	held      context.Context
+	release   func() // of a revalidation under way; nil: none is
 }
 
 type model struct {
@@ -117,6 +122,7 @@ func (m *model) touch(s *modelSession) {
 
 // finish delivers the answer's cookies.
 func (m *model) finish(q *modelRequest) {
+	m.letGo(q)
 	m.jars[q.browser].keep(q.w)
 	m.requests = slices.DeleteFunc(m.requests, func(other *modelRequest) bool { return other == q })
 }
@@ -148,7 +154,7 @@ func (m *model) save(q *modelRequest) {
 	q.values.Values[key] = value
 	q.set[key] = value
 	visitor, err := q.at == nil, m.s.Save(q.r, q.w, q.values)
-	if visitor && q.late {
+	if visitor && (q.late || q.maybeLate && err != nil) {
 		if !errors.Is(err, ErrEnded) || len(cookies(q.w)) > 0 { // it has set none before, either
 			m.fail("a late save: %v, and cookies %v", err, cookies(q.w))
 		}
@@ -191,7 +197,62 @@ func (m *model) update(q *modelRequest) {
 	}
 }
 
+// revalidate begins to ask the provider, if nobody else does.
+func (m *model) revalidate(q *modelRequest) {
+	held, release, err := q.b.TryLock(m.t.Context(), time.Millisecond)
+	m.note("browser %d revalidates: %v", q.browser, held != nil)
+	if q.at == nil {
+		if !errors.Is(err, ErrEnded) {
+			m.fail("TryLock of a visitor: %v", err)
+		}
+		return
+	}
+	if held != nil {
+		q.held, q.release = held, release
+	}
+	if held != nil || err != nil { // it was read
+		m.check(q, err)
+	}
+}
+
+// answer is the provider's, however late: other rights, or that the grant is dead.
+func (m *model) answer(q *modelRequest) {
+	defer m.letGo(q)
+	if q.at != nil && q.at.identity != "" && m.rng.IntN(3) == 0 {
+		m.note("browser %d's grant is dead", q.browser)
+		must(m.t, q.b.EndDead(m.t.Context()))
+		q.late = q.late || m.alive(q.at)
+		q.at.end(false)
+		q.at = nil
+		return
+	}
+	mark := fmt.Sprint("?", m.rng.IntN(1000))
+	m.note("browser %d is revalidated with %s", q.browser, mark)
+	err := q.b.Update(q.held, func(identity, tokens []byte) ([]byte, []byte, error) { return append(identity, mark...), tokens, nil })
+	switch {
+	case errors.Is(err, ErrLockLost) && !m.alive(q.at):
+		q.maybeLate = true // the lock could not be renewed, for the session has ended; it may have learnt that
+	case q.at != nil && (q.at.identity != "" || !m.alive(q.at)):
+		if m.check(q, err) {
+			m.touch(q.at)
+			q.at.identity += mark
+		}
+	case !errors.Is(err, ErrEnded):
+		m.fail("Update of a visitor's session: %v", err)
+	default:
+		m.touch(q.at)
+	}
+}
+
+func (m *model) letGo(q *modelRequest) {
+	if q.release != nil {
+		q.release()
+		q.held, q.release = nil, nil
+	}
+}
+
 func (m *model) signIn(q *modelRequest) {
+	m.letGo(q)
 	subject, sid := fmt.Sprint("s", m.rng.IntN(3)), fmt.Sprint(m.rng.IntN(5))
 	began := time.Now()
 	if m.rng.IntN(2) == 0 {
@@ -205,7 +266,7 @@ func (m *model) signIn(q *modelRequest) {
 		}
 		return
 	}
-	s := &modelSession{subject: subject, sid: sid, identity: "i:" + subject, tokens: "t:" + subject, values: map[any]any{}}
+	s := &modelSession{since: began.UnixMilli(), subject: subject, sid: sid, identity: "i:" + subject, tokens: "t:" + subject, values: map[any]any{}}
 	if old := q.at; old != nil {
 		if m.alive(old) && (old.subject == "" || old.subject == subject) {
 			s.values = maps.Clone(old.values)
@@ -220,6 +281,7 @@ func (m *model) signIn(q *modelRequest) {
 }
 
 func (m *model) end(q *modelRequest) {
+	m.letGo(q)
 	m.note("browser %d signs out", q.browser)
 	must(m.t, q.b.End(m.t.Context()))
 	if q.at != nil {
@@ -243,7 +305,16 @@ func (m *model) revoke(q *modelRequest) {
 	subject, sid := fmt.Sprint("s", m.rng.IntN(3)), fmt.Sprint(m.rng.IntN(5))
 	var got, want int
 	var err error
-	switch m.rng.IntN(4) {
+	switch m.rng.IntN(5) {
+	case 4:
+		before := time.Now().Add(-time.Duration(m.rng.Int64N(int64(40 * time.Minute)))).UnixMilli()
+		m.note("an event of %v about %s", time.UnixMilli(before), subject)
+		got, err = m.s.EndBefore(m.t.Context(), subject, time.UnixMilli(before))
+		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject && s.since < before })
+		m.ends[subject] = max(m.ends[subject], before)
+		if _, err := m.s.MarkDue(m.t.Context(), subject); err != nil {
+			m.fail("MarkDue: %v", err)
+		}
 	case 0:
 		m.note("all of %s are revoked", subject)
 		got, err = m.s.EndBy(m.t.Context(), subject, "")
@@ -322,7 +393,13 @@ func (m *model) step() {
 	}
 	q := m.requests[m.rng.IntN(len(m.requests))]
 	// A request that has learnt that its session ended can do no more; it may sign in.
-	switch op := m.rng.IntN(20); {
+	switch op := m.rng.IntN(24); {
+	case q.release != nil && op < 12:
+		m.answer(q)
+	case op >= 20:
+		if q.release == nil {
+			m.revalidate(q)
+		}
 	case op < 5:
 		m.save(q)
 	case op < 9:
@@ -378,6 +455,9 @@ func runModel(t *testing.T, s *site, timePasses bool) {
 	}
 	for range 5000 {
 		m.step()
+	}
+	for _, q := range m.requests {
+		m.letGo(q)
 	}
 	if log := s.log.String(); log != "" {
 		t.Errorf("log: %s", log)
