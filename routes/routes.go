@@ -61,6 +61,7 @@ func New(app App) http.Handler {
 	r.Match(read, "/readyz", app.readyz)
 	r.Match(read, "/static/*name", gin.WrapH(app.Static))
 	r.POST(backchannelPath, app.backchannelLogout)
+	r.POST("/webhooks/logto", app.webhook)
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).

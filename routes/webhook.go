@@ -1,0 +1,73 @@
+package routes
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
+)
+
+// onEvent does what an event of Logto's calls for. An event of your own goes here. It may come twice, or never: what must not
+// be missed is found out by revalidation.
+func (app App) onEvent(ctx context.Context, event auth.WebhookEvent) (err error) {
+	switch event.Name {
+	case auth.EventUserSuspension:
+		if event.Suspended {
+			_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt)
+		}
+	case auth.EventUserDeleted, auth.EventPasswordReset:
+		_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt)
+	case auth.EventUserData:
+		_, err = app.Sessions.MarkDue(ctx, event.UserID)
+	case auth.EventOrganizationUsers:
+		for _, member := range event.Members {
+			_, dueErr := app.Sessions.MarkDue(ctx, member)
+			err = errors.Join(err, dueErr)
+		}
+	}
+	return err
+}
+
+// webhook is called by Logto when something has changed there. Without a key the address does not exist.
+func (app App) webhook(c *gin.Context) {
+	code := http.StatusServiceUnavailable
+	err := app.receiveEvent(c)
+	_, isLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case err == nil:
+		c.Status(http.StatusOK)
+		return
+	case errors.Is(err, auth.ErrNoWebhooks):
+		c.JSON(http.StatusNotFound, gin.H{"error": "not_found"})
+		return
+	case errors.Is(err, auth.ErrSignature):
+		code = http.StatusUnauthorized
+	case errors.Is(err, auth.ErrInvalidOption):
+		code = http.StatusBadRequest
+	case isLarge:
+		code = http.StatusRequestEntityTooLarge
+	default:
+		c.Header("Retry-After", "5")
+	}
+	c.Set(failureKey, err)
+	c.JSON(code, gin.H{"error": http.StatusText(code)})
+}
+
+func (app App) receiveEvent(c *gin.Context) error {
+	body, err := io.ReadAll(c.Request.Body)
+	if err != nil {
+		return err
+	}
+	event, err := app.Auth.VerifyWebhook(body, c.GetHeader("logto-signature-sha-256"))
+	if err != nil {
+		return err
+	}
+	if event.UserID != "" {
+		c.Set(personKey, app.Sessions.Label(event.UserID))
+	}
+	return app.onEvent(c.Request.Context(), event)
+}

@@ -1,0 +1,150 @@
+package routes
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
+)
+
+const webhookKey = "the-signing-key"
+
+// newHookedSite is one whose provider tells it everything.
+func newHookedSite(t testing.TB, change ...func(*setup)) *site {
+	t.Helper()
+	s := newSite(t, append(change, func(set *setup) { set.client.WebhookKey = webhookKey + " an-older-one" })...)
+	s.logto.RegisterWebhook(authtest.Webhook{ID: "hook", URL: s.url + "/webhooks/logto", SigningKey: webhookKey})
+	return s
+}
+
+func sign(key, body string) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(body))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// event posts a webhook as Logto does.
+func (s *site) event(t testing.TB, body, signature string) reply {
+	t.Helper()
+	return s.browser(t).do(http.MethodPost, "/webhooks/logto", body, "Content-Type", "application/json", "Sec-Fetch-Site", "", "Accept", "",
+		authtest.SignatureHeader, signature)
+}
+
+// TestWebhookRequests: only what is signed with a key of ours counts, to the byte.
+func TestWebhookRequests(t *testing.T) {
+	s := newSite(t, func(set *setup) { set.client.WebhookKey = "new old" })
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	known := `{"event":"User.Deleted","createdAt":"` + now + `","data":{"id":"nobody"}}`
+	unknown := `{"event":"Scope.Created","createdAt":"` + now + `","data":{}}`
+	large := known[:len(known)-1] + `,"x":"` + strings.Repeat("x", 70<<10) + `"}`
+	for _, tt := range []struct {
+		name, body, signature string
+		want                  int
+	}{
+		{"known", known, sign("new", known), 200},
+		{"signed with the other key", known, sign("old", known), 200},
+		{"upper case", known, strings.ToUpper(sign("new", known)), 200},
+		{"unknown", unknown, sign("new", unknown), 200},
+		{"of nobody", `{"event":"User.Deleted","createdAt":"` + now + `"}`, sign("new", `{"event":"User.Deleted","createdAt":"`+now+`"}`), 200},
+		{"both keys as one", known, sign("new old", known), 401},
+		{"no key", known, sign("", known), 401},
+		{"signature of another body", known, sign("new", unknown), 401},
+		{"no signature", known, "", 401},
+		{"part of it", known, sign("new", known)[:32], 401},
+		{"no hex", known, "?", 401},
+		{"no JSON", "?", sign("new", "?"), 400},
+		{"no event", "{}", sign("new", "{}"), 400},
+		{"large", large, sign("new", large), 413},
+	} {
+		if a := s.event(t, tt.body, tt.signature); a.status != tt.want || a.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d, want %d: %s", tt.name, a.status, tt.want, a.body)
+		}
+	}
+	if a := s.browser(t).get("/webhooks/logto"); a.status != 405 {
+		t.Errorf("GET: %d", a.status)
+	}
+	s.redis.down()
+	if a := s.event(t, known, sign("new", known)); a.status != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("without Redis: %d", a.status)
+	}
+	s.redis.up()
+	if a := newSite(t).event(t, known, sign("", known)); a.status != 404 {
+		t.Errorf("without a key: %d", a.status)
+	}
+	if strings.Contains(s.log.text(), "nobody") {
+		t.Error("the log names a subject")
+	}
+}
+
+// TestWebhooks: what happens at Logto is here at once.
+func TestWebhooks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		happen func(*authtest.Server)
+		page   string // of home, after it
+	}{
+		"suspended":      {func(l *authtest.Server) { l.Suspend("ada") }, "You were signed out because your account was changed or blocked."},
+		"deleted":        {func(l *authtest.Server) { l.DeleteUser("ada") }, "You were signed out because your account was changed or blocked."},
+		"password reset": {func(l *authtest.Server) { l.ResetPassword("ada", "new") }, "You were signed out because your account was changed or blocked."},
+		"unsuspended":    {func(l *authtest.Server) { l.Unsuspend("ada") }, "Hello, Ada Lovelace"},
+		"renamed": {func(l *authtest.Server) {
+			user := l.User("ada")
+			user.Name = "Countess"
+			l.SetUser(user)
+		}, "Hello, Countess"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newHookedSite(t)
+			b, other := s.signedIn(t, "ada"), s.signedIn(t, "grace")
+			time.Sleep(2 * time.Millisecond) // the event is later than the sign-in
+			tt.happen(s.logto)
+			if a := b.get("/"); !strings.Contains(a.body, tt.page) {
+				t.Errorf("home: %s", a.body)
+			}
+			if !other.isSignedIn() {
+				t.Error("somebody else is signed out")
+			}
+			for _, line := range s.log.lines(t, "request") {
+				if line["route"] == "/webhooks/logto" && (line["status"] != 200.0 || line["person"] == nil) {
+					t.Errorf("log: %v", line)
+				}
+			}
+		})
+	}
+	t.Run("left an organization", func(t *testing.T) {
+		s := newHookedSite(t)
+		b := s.signedIn(t, "ada")
+		s.logto.Leave("ada", "acme00corp01")
+		if a := b.getJSON("/protected/tokens"); strings.Contains(a.body, "acme00corp01") {
+			t.Errorf("the organization is still there: %s", a.body)
+		}
+		s.logto.Join("ada", "acme00corp01", "member")
+		if a := b.getJSON("/protected/tokens"); !strings.Contains(a.body, "acme00corp01") {
+			t.Errorf("the organization is not back: %s", a.body)
+		}
+	})
+}
+
+// TestWebhookReplay: an event that comes again, or late, harms nobody who has signed in since.
+func TestWebhookReplay(t *testing.T) {
+	s := newHookedSite(t)
+	before := s.signedIn(t, "ada")
+	time.Sleep(2 * time.Millisecond)
+	body := fmt.Sprintf(`{"event":%q,"createdAt":%q,"userId":%q}`, auth.EventPasswordReset, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), s.logto.User("ada").Subject)
+	time.Sleep(2 * time.Millisecond)
+	after := s.signedIn(t, "ada")
+	for range 2 {
+		if a := s.event(t, body, sign("an-older-one", body)); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		if before.isSignedIn() || !after.isSignedIn() {
+			t.Errorf("signed in: %v from before, %v from after it", before.isSignedIn(), after.isSignedIn())
+		}
+	}
+}
