@@ -25,6 +25,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -67,6 +68,11 @@ type Config struct {
 	// WebhookKey is the signing key of Logto's webhook, or two with a space between while it is replaced. Empty: no webhooks.
 	WebhookKey Secret `yaml:"webhook_key" env:"LOGTO_WEBHOOK_KEY"`
 
+	// Revalidate is how long what Logto said about a person is believed before it is asked again; 0: for as long as the
+	// session lasts.
+	Revalidate time.Duration `yaml:"-"`
+	// SecretAgain, if set, is asked when Logto refuses AppSecret: it returns the secret as it is now, which may be another.
+	SecretAgain func() (Secret, error) `yaml:"-"`
 	// Leeway is how far Logto's clock and ours may differ, either way; 30 s if zero.
 	Leeway time.Duration `yaml:"-"`
 	// Replays remembers used logout tokens. Nil: in this process only, which is not enough for several instances.
@@ -135,9 +141,9 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Client is one Logto application, for all requests and people. It does not change and may be used concurrently.
 type Client struct {
-	config    Config        // without secrets
-	secret    func() string // a function, for fmt prints the fields of unexported fields without asking their methods
-	webhooks  func() []string
+	config    Config                  // without secrets
+	secret    *atomic.Pointer[string] // pointers, for fmt prints the fields of unexported fields without asking their methods
+	webhooks  *[]string
 	issuer    string
 	scopes    []string
 	resources []string
@@ -148,6 +154,7 @@ type Client struct {
 	log       *slog.Logger
 
 	background *background
+	outage     outage
 }
 
 // New checks the configuration and makes no request: Logto's discovery document and keys are fetched when they are
@@ -165,8 +172,8 @@ func New(config Config) (*Client, error) {
 	config.AppSecret, config.WebhookKey = "", ""
 	c := &Client{
 		config:    config,
-		secret:    func() string { return secret },
-		webhooks:  func() []string { return webhookKeys },
+		secret:    new(atomic.Pointer[string]),
+		webhooks:  &webhookKeys,
 		issuer:    config.Endpoint + "/oidc",
 		scopes:    union([]string{"openid", "profile", "offline_access"}, config.Scopes),
 		resources: union(config.Resources, nil),
@@ -174,6 +181,7 @@ func New(config Config) (*Client, error) {
 		replays:   config.Replays,
 		log:       config.Log,
 	}
+	c.secret.Store(&secret)
 	if slices.Contains(c.scopes, ScopeOrganizations) {
 		c.resources = union(c.resources, []string{resourceOrganizations})
 	}
@@ -184,8 +192,8 @@ func New(config Config) (*Client, error) {
 		c.log = slog.Default()
 	}
 	c.background = newBackground(c.log)
-	c.provider = newProviderCache(c.issuer, c.http)
-	c.keys = newKeyCache(c.http, c.provider)
+	c.provider = c.newProviderCache()
+	c.keys = c.newKeyCache()
 	return c, nil
 }
 
@@ -194,6 +202,24 @@ func (c *Client) Issuer() string { return c.issuer }
 
 // Resources returns the API resources that AccessToken may ask for, as configured.
 func (c *Client) Resources() []string { return slices.Clone(c.config.Resources) }
+
+// withSecret makes a call with the application's secret, and once more if Logto refuses it and there is another by now.
+func (c *Client) withSecret(call func(secret string) error) error {
+	used := c.secret.Load()
+	err := call(*used)
+	answer, ok := errors.AsType[*OAuthError](err)
+	if !ok || answer.Code != "invalid_client" || c.config.SecretAgain == nil {
+		return err
+	}
+	again, readErr := c.config.SecretAgain()
+	if fresh := string(again); readErr == nil && fresh != "" && fresh != *used {
+		c.secret.CompareAndSwap(used, &fresh)
+	}
+	if now := c.secret.Load(); *now != *used {
+		return call(*now)
+	}
+	return errors.Join(err, readErr)
+}
 
 // Session is what one person's browser does with Logto, as one request sees it. It is cheap: make one per request,
 // on that request's storage.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -46,7 +47,16 @@ type setup struct {
 }
 
 // inMemory keeps off the network, as testing/synctest needs it.
-func inMemory(s *setup) { s.inMemory = true }
+func inMemory(s *setup) {
+	s.inMemory = true
+	s.idp.Backchannel = &http.Client{Transport: unreachable{}}
+}
+
+type unreachable struct{}
+
+func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("unreachable")
+}
 
 // rotating rotates refresh tokens at each use.
 func rotating(s *setup) { s.idp.RotateAlways = true }

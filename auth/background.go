@@ -18,26 +18,23 @@ type background struct {
 	tasks  sync.WaitGroup
 }
 
-const maxBackground = 64
+const maxBackground = 256
 
 func newBackground(log *slog.Logger) *background {
 	return &background{log: log, places: make(chan struct{}, maxBackground), closing: make(chan struct{})}
 }
 
-// run runs a task, or says in the log why it doesn't. later waits, but not when the Client is being closed.
-func (b *background) run(ctx context.Context, what string, task func(ctx context.Context, later func(time.Duration)) error) {
+// run runs a task, unless too many are under way or the Client is closed. later waits, but not when it is being closed.
+func (b *background) run(ctx context.Context, what string, task func(ctx context.Context, later func(time.Duration)) error) (started bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
 	select {
 	case b.places <- struct{}{}:
 	default:
-		b.log.WarnContext(ctx, what+": left out, too much is under way")
-		return
-	}
-	if b.closed {
-		<-b.places
-		b.log.WarnContext(ctx, what+": left out, the application ends")
-		return
+		return false
 	}
 	ctx = context.WithoutCancel(ctx)
 	b.tasks.Go(func() {
@@ -46,6 +43,7 @@ func (b *background) run(ctx context.Context, what string, task func(ctx context
 			b.log.WarnContext(ctx, what, "error", err)
 		}
 	})
+	return true
 }
 
 func (b *background) later(d time.Duration) {
@@ -57,8 +55,8 @@ func (b *background) later(d time.Duration) {
 	}
 }
 
-// Close ends what the Client does in the background, such as revocations that are to be tried again: they are tried at
-// once, and Close returns when they are done, which takes seconds at the most.
+// Close ends what the Client does in the background. What was to be tried again later is tried at once, and Close returns when
+// all is done: after half a minute at the most, in which a refresh may still save its token.
 func (c *Client) Close() {
 	c.background.mu.Lock()
 	if !c.background.closed {

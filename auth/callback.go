@@ -80,8 +80,10 @@ func (s *Session) start(ctx context.Context, claims IDTokenClaims, identity []by
 		return err
 	}
 	var replaced tokenSet
-	if before, err := s.Person(ctx); err == nil && before.Subject != claims.Subject {
-		replaced, _ = s.tokens(ctx) // what can't be read can't be revoked
+	if before, err := s.storage.Identity(ctx); err == nil && before != nil {
+		if person, err := personOf(before); err == nil && person.Subject != claims.Subject {
+			replaced, _ = s.tokens(ctx) // what can't be read can't be revoked
+		}
 	}
 	started, err := s.storage.Start(ctx, claims.Subject, claims.SessionID, pending.began(), identity, tokens)
 	if err != nil {
@@ -163,11 +165,12 @@ func (c *Client) checkResponse(p *provider, query url.Values) error {
 func (c *Client) exchange(ctx context.Context, p *provider, code string, pending pendingSignIn) (*oauth2.Token, error) {
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, c.http), callTimeout)
 	defer cancel()
-	config := c.oauth(p)
-	config.RedirectURL = pending.RedirectURI
-	token, err := config.Exchange(ctx, code, oauth2.VerifierOption(pending.verifier()))
-	if err != nil {
-		return nil, providerError(ctx, "exchange code", err)
-	}
-	return token, nil
+	var token *oauth2.Token
+	err := c.withSecret(func(secret string) (err error) {
+		config := c.oauth(p, secret)
+		config.RedirectURL = pending.RedirectURI
+		token, err = config.Exchange(ctx, code, oauth2.VerifierOption(pending.verifier()))
+		return providerError(ctx, "exchange code", err)
+	})
+	return token, err
 }

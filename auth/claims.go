@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -115,8 +116,8 @@ type Millis int64
 // Time returns it as a time.
 func (m Millis) Time() time.Time { return time.UnixMilli(int64(m)) }
 
-// Address is a postal address (OpenID Connect Core §5.1.1). Logto's may carry further keys, which are in the JSON of
-// the claim.
+// Address is a postal address (OpenID Connect Core §5.1.1). Logto writes two of the keys as streetAddress and postalCode,
+// which are read too; the JSON of the claim has what came.
 type Address struct {
 	Formatted     string `json:"formatted,omitempty"`
 	StreetAddress string `json:"street_address,omitempty"`
@@ -124,6 +125,20 @@ type Address struct {
 	Region        string `json:"region,omitempty"`
 	PostalCode    string `json:"postal_code,omitempty"`
 	Country       string `json:"country,omitempty"`
+}
+
+// UnmarshalJSON reads both spellings.
+func (a *Address) UnmarshalJSON(data []byte) error {
+	type plain Address
+	var logto struct {
+		plain
+		Street string `json:"streetAddress"`
+		Code   string `json:"postalCode"`
+	}
+	err := json.Unmarshal(data, &logto)
+	*a = Address(logto.plain)
+	a.StreetAddress, a.PostalCode = cmp.Or(a.StreetAddress, logto.Street), cmp.Or(a.PostalCode, logto.Code)
+	return err
 }
 
 // Identity is an account of the person at a social identity provider.
@@ -212,6 +227,9 @@ func (c IDTokenClaims) MarshalJSON() ([]byte, error) {
 	type plain IDTokenClaims
 	return marshalClaims(plain(c), c.Extra)
 }
+
+// AboutToken are the claims that are about an ID token and not about the person.
+var AboutToken = []string{"iss", "aud", "exp", "iat", "nbf", "nonce", "at_hash", "c_hash", "azp", "sid", "jti", "auth_time", "acr", "amr"}
 
 // UserInfo is the answer of the userinfo endpoint (OpenID Connect Core §5.3.2).
 type UserInfo struct {

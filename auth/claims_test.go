@@ -176,3 +176,19 @@ func TestContext(t *testing.T) {
 		t.Errorf("%+v, %t", got, ok)
 	}
 }
+
+// TestAddress: Logto's spellings are read, the standard ones win, and the JSON stays what came.
+func TestAddress(t *testing.T) {
+	raw := `{"streetAddress":"1 High Street","postalCode":"AB1","postal_code":"CD2","locality":"London"}`
+	var info auth.UserInfo
+	if err := json.Unmarshal([]byte(`{"sub":"s","address":`+raw+`}`), &info); err != nil {
+		t.Fatal(err)
+	}
+	want := auth.Address{StreetAddress: "1 High Street", PostalCode: "CD2", Locality: "London"}
+	if got := info.Address.Value(); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if out, err := json.Marshal(info.Address); string(out) != raw || err != nil {
+		t.Errorf("JSON %s, %v", out, err)
+	}
+}

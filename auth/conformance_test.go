@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -304,67 +305,91 @@ func TestBackchannelLogout(t *testing.T) {
 
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 
-// TestRefresh: the ID token that comes with a refresh is verified too, and a bad one is not used.
+// TestRefresh: the ID token that comes with a refresh is verified too, and with a bad one nothing of the answer is used: no
+// access token is kept, or sent anywhere. Another person's ends the session.
 func TestRefresh(t *testing.T) {
 	tests := []struct {
 		module string
 		change func(*authtest.JWT)
-		used   bool
+		want   error
 	}{
-		{"oidcc-client-test-refresh-token", func(*authtest.JWT) {}, true},
-		{"oidcc-client-test-refresh-token-invalid-issuer", authtest.WrongIssuer, false},
-		{"oidcc-client-test-refresh-token-invalid-sub", authtest.WrongSubject, false},
+		{"oidcc-client-test-refresh-token", func(*authtest.JWT) {}, nil},
+		{"oidcc-client-test-refresh-token-invalid-issuer", authtest.WrongIssuer, auth.ErrInvalidToken},
+		{"oidcc-client-test-refresh-token-invalid-sub", authtest.WrongSubject, auth.ErrSignInRequired},
 
-		{"another audience", authtest.WrongAudience, false},
-		{"a further audience", authtest.ForeignParty, false},
-		{"another nonce", authtest.WrongNonce, false},
-		{"no nonce", authtest.NoClaim("nonce"), true},
-		{"another auth_time", authtest.Claim("auth_time", 1_600_000_000), false},
-		{"no auth_time", authtest.NoClaim("auth_time"), true},
-		{"expired", authtest.Shifted(-24 * time.Hour), false},
-		{"unsigned", authtest.Unsigned, false},
-		{"broken signature", authtest.BrokenSignature, false},
-		{"not a token", func(t *authtest.JWT) { t.Finish = func(string) string { return "not.a.token" } }, false},
-		{"none", func(t *authtest.JWT) { t.Finish = func(string) string { return "" } }, false},
+		{"another audience", authtest.WrongAudience, auth.ErrInvalidToken},
+		{"a further audience", authtest.ForeignParty, auth.ErrInvalidToken},
+		{"another nonce", authtest.WrongNonce, auth.ErrInvalidToken},
+		{"no nonce", authtest.NoClaim("nonce"), nil},
+		{"another auth_time", authtest.Claim("auth_time", 1_600_000_000), auth.ErrInvalidToken},
+		{"no auth_time", authtest.NoClaim("auth_time"), nil},
+		{"expired", authtest.Shifted(-24 * time.Hour), auth.ErrInvalidToken},
+		{"unsigned", authtest.Unsigned, auth.ErrInvalidToken},
+		{"broken signature", authtest.BrokenSignature, auth.ErrInvalidToken},
+		{"not a token", func(t *authtest.JWT) { t.Finish = func(string) string { return "not.a.token" } }, auth.ErrInvalidToken},
 	}
 	for _, tt := range tests {
-		t.Run(tt.module, func(t *testing.T) {
-			a := newApp(t)
-			if _, err := a.callback(a.visit(t, auth.SignInOptions{MaxAge: time.Hour})); err != nil {
-				t.Fatal(err)
-			}
-			a.forget()
-			before, err := a.session.IDTokenClaims(t.Context())
-			if err != nil || before.Nonce == "" || before.AuthTime == 0 {
-				t.Fatalf("claims %+v, %v", before, err)
-			}
-			user := a.idp.User("ada")
-			user.Name = "Countess of Lovelace"
-			a.idp.SetUser(user)
-			a.idp.OnRefreshedIDToken(tt.change)
+		for _, rotates := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, rotates %v", tt.module, rotates), func(t *testing.T) { testRefresh(t, rotates, tt.change, tt.want) })
+		}
+	}
+}
 
-			if _, err := a.session.AccessToken(t.Context(), shopping); err != nil {
-				t.Errorf("the access token was not given: %v", err)
-			}
-			a.wantRequest(t, authtest.Token, http.StatusOK)
-			after, err := a.session.IDTokenClaims(t.Context())
-			if err != nil || after.Subject != before.Subject || after.Issuer != before.Issuer {
-				t.Fatalf("claims %+v, %v", after, err)
-			}
-			if used := after.Name.Value() == user.Name; used != tt.used {
-				t.Errorf("the new ID token was used: %t, want %t", used, tt.used)
-			}
-			if person, err := a.session.Person(t.Context()); err != nil || person.DisplayName != after.Name.Value() {
-				t.Errorf("pages call the person %q, %v", person.DisplayName, err)
-			}
-			// Whichever is kept, it is whole: Logto takes it as a hint.
-			address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if target, err := a.browser.SignOut(t.Context(), address); err != nil || target != homeURI {
-				t.Errorf("signed out to %q, %v", target, err)
-			}
-		})
+func testRefresh(t *testing.T, rotates bool, change func(*authtest.JWT), want error) {
+	a := newApp(t, func(s *setup) { s.idp.RotateAlways = rotates })
+	if _, err := a.callback(a.visit(t, auth.SignInOptions{MaxAge: time.Hour})); err != nil {
+		t.Fatal(err)
+	}
+	a.forget()
+	before, err := a.session.IDTokenClaims(t.Context())
+	if err != nil || before.Nonce == "" || before.AuthTime == 0 {
+		t.Fatalf("claims %+v, %v", before, err)
+	}
+	user := a.idp.User("ada")
+	user.Name = "Countess of Lovelace"
+	a.idp.SetUser(user)
+	hook := a.idp.OnRefreshedIDToken(change)
+	var answer map[string]any
+	a.idp.On(authtest.Token, authtest.EditJSON(func(body map[string]any) { answer = maps.Clone(body) })).Times(1)
+
+	_, err = a.session.AccessToken(t.Context(), "", auth.ForceRefresh())
+	a.wantError(t, err, want)
+	a.wantRequest(t, authtest.Token, http.StatusOK)
+	if want == auth.ErrSignInRequired {
+		if a.isSignedIn(t) {
+			t.Error("the session has not ended")
+		}
+		return
+	}
+	records := a.storage.records()
+	if kept := strings.Contains(records, answer["access_token"].(string)); kept != (want == nil) {
+		t.Errorf("the access token was kept: %v", kept)
+	}
+	if kept := strings.Contains(records, answer["refresh_token"].(string)); !kept {
+		t.Error("the refresh token was lost")
+	}
+	after, err := a.session.IDTokenClaims(t.Context())
+	if err != nil || (after.Name.Value() == user.Name) != (want == nil) {
+		t.Fatalf("claims %+v, %v", after, err)
+	}
+	if person, err := a.session.Person(t.Context()); err != nil || person.DisplayName != after.Name.Value() {
+		t.Errorf("pages call the person %q, %v", person.DisplayName, err)
+	}
+	// The session goes on, by the token from before or by a good answer; and what is kept is whole: Logto takes it as a hint.
+	hook.Off()
+	if _, err := a.session.FetchUserInfo(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, request := range a.idp.Requests(authtest.UserInfo) {
+		if sent := strings.Contains(request.Header.Get("Authorization"), answer["access_token"].(string)); sent != (want == nil) {
+			t.Errorf("the access token was sent: %v", sent)
+		}
+	}
+	address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if target, err := a.browser.SignOut(t.Context(), address); err != nil || target != homeURI {
+		t.Errorf("signed out to %q, %v", target, err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 var (
 	// ErrNotAuthenticated: nobody is signed in in this session.
 	ErrNotAuthenticated = errors.New("not authenticated")
-	// ErrSignInRequired: the person is signed in here, but Logto no longer gives tokens for it (the grant expired or
-	// was revoked, or there is no refresh token). Send them to sign in again.
+	// ErrSignInRequired: Logto no longer gives tokens (the grant expired or was revoked, and the session has ended; or there
+	// is no refresh token). Send the person to sign in again.
 	ErrSignInRequired = errors.New("sign-in required")
 	// ErrUnknownSignIn: the callback's state is missing, unknown, used, too old, or of another browser.
 	ErrUnknownSignIn = errors.New("unknown sign-in")
@@ -107,6 +107,9 @@ func printable(s any) string {
 // providerError gives what a library says of a failed call one of our two shapes: an *OAuthError if Logto answered with
 // one, else a wrapped ErrProvider. The body of an answer goes no further.
 func providerError(ctx context.Context, step string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		status := 0
 		if answer.Response != nil {

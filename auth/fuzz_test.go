@@ -202,7 +202,13 @@ func FuzzOAuthError(f *testing.F) {
 		if text := err.Error(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 4000 {
 			t.Fatalf("error text %q", text)
 		}
-		if a.storage.records() != before {
+		ended := errors.Is(err, auth.ErrSignInRequired)
+		if ended != (isAnswer && answer.Code == "invalid_grant") || ended == a.isSignedIn(t) {
+			t.Fatalf("%d %q: the session has ended is %v", status, body, ended)
+		}
+		if ended {
+			a.signIn(t)
+		} else if a.storage.records() != before {
 			t.Fatalf("%d %q changed the session", status, body)
 		}
 	})

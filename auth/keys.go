@@ -18,16 +18,16 @@ const maxKeys = 16
 
 // newKeyCache holds Logto's public keys. Unlike go-oidc's own set it forgets a withdrawn key, and no flood of bad tokens
 // makes it fetch more often than it should.
-func newKeyCache(client *http.Client, discovery *cached[*provider]) *cached[[]jose.JSONWebKey] {
+func (c *Client) newKeyCache() *cached[[]jose.JSONWebKey] {
 	return newCached(10*time.Minute, time.Hour, func(ctx context.Context) ([]jose.JSONWebKey, error) {
-		p, err := discovery.get(ctx) // known by now: verifySignature has asked for it
+		p, err := c.provider.get(ctx) // known by now: verifySignature has asked for it
 		if err != nil {
 			return nil, err
 		}
 		var set struct {
 			Keys []json.RawMessage `json:"keys"`
 		}
-		if err := fetch(ctx, client, p.JWKSURI, &set); err != nil {
+		if err := c.fetch(ctx, p.JWKSURI, &set); err != nil {
 			return nil, fmt.Errorf("fetch keys: %w", err)
 		}
 		return usableKeys(set.Keys)
@@ -113,8 +113,8 @@ func usableKeys(set []json.RawMessage) ([]jose.JSONWebKey, error) {
 }
 
 // fetch reads one of the documents that Logto publishes into v. Whatever goes wrong is ErrProvider.
-func fetch(ctx context.Context, client *http.Client, address string, v any) error {
-	body, err := getJSON(ctx, client, address, "")
+func (c *Client) fetch(ctx context.Context, address string, v any) error {
+	body, err := c.getJSON(ctx, address, "")
 	if err == nil && json.Unmarshal(body, v) != nil {
 		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
 	}
@@ -124,8 +124,8 @@ func fetch(ctx context.Context, client *http.Client, address string, v any) erro
 	return err
 }
 
-// getJSON fetches an address of Logto's, with a bearer token if one is given. An answer other than 200 is an *OAuthError.
-func getJSON(ctx context.Context, client *http.Client, address string, bearer Secret) ([]byte, error) {
+// getJSON fetches an address of Logto's, with a bearer token if one is given.
+func (c *Client) getJSON(ctx context.Context, address string, bearer Secret) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -136,7 +136,12 @@ func getJSON(ctx context.Context, client *http.Client, address string, bearer Se
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+string(bearer))
 	}
-	response, err := client.Do(request)
+	return c.answer(request)
+}
+
+// answer returns the body that Logto answers with. An answer other than 200 is an *OAuthError.
+func (c *Client) answer(request *http.Request) ([]byte, error) {
+	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrProvider, err)
 	}

@@ -102,6 +102,24 @@ func (m *Memory) Lock(ctx context.Context) (context.Context, func(), error) {
 	}
 }
 
+// TryLock implements [Storage]. It knows no pause.
+func (m *Memory) TryLock(ctx context.Context, _ time.Duration) (context.Context, func(), error) {
+	m.lockOnce.Do(func() { m.lock = make(chan struct{}, 1) })
+	select {
+	case m.lock <- struct{}{}:
+		held, cancel := context.WithCancel(ctx)
+		return held, sync.OnceFunc(func() { cancel(); <-m.lock }), nil
+	default:
+		return nil, nil, nil
+	}
+}
+
+// IsDue implements [Storage]: nobody can say so here.
+func (m *Memory) IsDue() bool { return false }
+
+// EndDead implements [Storage].
+func (m *Memory) EndDead(ctx context.Context) error { return m.End(ctx) }
+
 // End implements [Storage].
 func (m *Memory) End(context.Context) error {
 	m.mu.Lock()

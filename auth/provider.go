@@ -39,15 +39,15 @@ var asymmetric = []string{
 	oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
 }
 
-func newProviderCache(issuer string, client *http.Client) *cached[*provider] {
+func (c *Client) newProviderCache() *cached[*provider] {
 	// Addresses hardly ever change, so they serve for a day in an outage of Logto.
 	return newCached(time.Hour, 24*time.Hour, func(ctx context.Context) (*provider, error) {
 		// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
 		var p provider
-		if err := fetch(ctx, client, issuer+"/.well-known/openid-configuration", &p); err != nil {
+		if err := c.fetch(ctx, c.issuer+"/.well-known/openid-configuration", &p); err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
-		if p.Issuer != issuer { // Discovery §4.3
+		if p.Issuer != c.issuer { // Discovery §4.3
 			return nil, fmt.Errorf("discovery: %w: the document is of another issuer", ErrProvider)
 		}
 		return &p, p.complete()
@@ -94,10 +94,10 @@ func (c *Client) Ready(ctx context.Context) error {
 
 // oauth is the OAuth 2.0 view on the provider. The authentication style is fixed: to detect it, x/oauth2 would repeat
 // a failed request and so spend a code or a refresh token twice.
-func (c *Client) oauth(p *provider) *oauth2.Config {
+func (c *Client) oauth(p *provider, secret string) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID:     c.config.AppID,
-		ClientSecret: c.secret(),
+		ClientSecret: secret,
 		Endpoint: oauth2.Endpoint{
 			AuthURL:   p.AuthorizationEndpoint,
 			TokenURL:  p.TokenEndpoint,

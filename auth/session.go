@@ -5,27 +5,36 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
 // Session is one person's browser as one request sees it, made by [Client.Session]. Its methods may be called
 // concurrently if its Storage's may.
+//
+// Whatever says who is signed in asks Logto again if it was last asked longer than Config.Revalidate ago; see revalidate.go.
 type Session struct {
 	client  *Client
 	storage Storage
+	asked   sync.Once // at most once in a request
 }
 
-// IsAuthenticated reports whether somebody is signed in, without a request to Logto.
+// IsAuthenticated reports whether somebody is signed in.
 func (s *Session) IsAuthenticated(ctx context.Context) (bool, error) {
-	identity, err := s.storage.Identity(ctx)
-	return identity != nil, err
+	_, err := s.identity(ctx)
+	if errors.Is(err, ErrNotAuthenticated) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
-// IDTokenClaims returns the claims of the ID token, as verified at sign-in or at the last refresh, without a request to
-// Logto. [ErrNotAuthenticated] if nobody is signed in.
+// IDTokenClaims returns the claims of the ID token, as verified at sign-in or at the last refresh. [ErrNotAuthenticated] if
+// nobody is signed in.
 func (s *Session) IDTokenClaims(ctx context.Context) (IDTokenClaims, error) {
 	identity, err := s.identity(ctx)
 	if err != nil {
@@ -51,16 +60,15 @@ func (s *Session) Person(ctx context.Context) (Person, error) {
 	if err != nil {
 		return Person{}, err
 	}
-	line, _, _ := bytes.Cut(identity, newline)
-	var person Person
-	if err := json.Unmarshal(line, &person); err != nil {
-		return Person{}, fmt.Errorf("read identity: %w", err)
-	}
-	return person, nil
+	return personOf(identity)
 }
 
 func (s *Session) identity(ctx context.Context) ([]byte, error) {
 	identity, err := s.storage.Identity(ctx)
+	if err == nil && identity != nil && s.client.isDue(identity, s.storage) {
+		s.asked.Do(func() { s.revalidate(ctx) })
+		identity, err = s.storage.Identity(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
@@ -70,18 +78,35 @@ func (s *Session) identity(ctx context.Context) ([]byte, error) {
 	return identity, nil
 }
 
-// The session's two records: the identity is a line for [Session.Person], and the payload of the ID token as it came; the
-// tokens are a tokenSet. So the claims are stored once, and the ID token can still be put together to the letter.
+// The session's two records: the identity is when Logto was asked last, a line for [Session.Person], and the payload of the
+// ID token as it came; the tokens are a tokenSet. So the claims are stored once, and the ID token can still be put
+// together to the letter.
 
 var newline = []byte("\n")
 
-func identityOf(claims IDTokenClaims, payload []byte) ([]byte, error) {
-	line, err := json.Marshal(Person{claims.Subject, claims.DisplayName(), claims.Picture.Value()})
-	return slices.Concat(line, newline, payload), err
+func identityOf(asked time.Time, person Person, payload []byte) ([]byte, error) {
+	line, err := json.Marshal(person)
+	return slices.Concat(strconv.AppendInt(nil, asked.Unix(), 10), newline, line, newline, payload), err
+}
+
+func askedOf(identity []byte) time.Time {
+	text, _, _ := bytes.Cut(identity, newline)
+	seconds, _ := strconv.ParseInt(string(text), 10, 64) // what is no number was asked never
+	return time.Unix(seconds, 0)
+}
+
+func personOf(identity []byte) (person Person, err error) {
+	_, rest, _ := bytes.Cut(identity, newline)
+	line, _, _ := bytes.Cut(rest, newline)
+	if err := json.Unmarshal(line, &person); err != nil {
+		return Person{}, fmt.Errorf("read identity: %w", err)
+	}
+	return person, nil
 }
 
 func payloadOf(identity []byte) []byte {
-	_, payload, _ := bytes.Cut(identity, newline)
+	_, rest, _ := bytes.Cut(identity, newline)
+	_, payload, _ := bytes.Cut(rest, newline)
 	return payload
 }
 

@@ -89,7 +89,8 @@ func (c *Client) revokeSoon(ctx context.Context, set tokenSet, after time.Durati
 	if _, token := set.revocable(); token == "" {
 		return
 	}
-	c.background.run(ctx, "tokens not revoked", func(ctx context.Context, later func(time.Duration)) (err error) {
+	const failure = "tokens not revoked"
+	started := c.background.run(ctx, failure, func(ctx context.Context, later func(time.Duration)) (err error) {
 		for _, wait := range []time.Duration{after, retryRevocation - after} {
 			if wait > 0 {
 				later(wait)
@@ -100,6 +101,9 @@ func (c *Client) revokeSoon(ctx context.Context, set tokenSet, after time.Durati
 		}
 		return err
 	})
+	if !started {
+		c.log.WarnContext(ctx, failure, "error", "too much is under way")
+	}
 }
 
 func (c *Client) tryRevoke(ctx context.Context, set tokenSet) error {
@@ -127,25 +131,19 @@ func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
 		return nil
 	}
 	form := url.Values{"token": {token}, "token_type_hint": {kind}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.RevocationEndpoint, strings.NewReader(form.Encode()))
-	if err != nil {
+	return c.withSecret(func(secret string) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.RevocationEndpoint, strings.NewReader(form.Encode()))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
+		_, err = c.answer(request)
+		if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Status >= http.StatusInternalServerError {
+			return fmt.Errorf("%w: %w", ErrProvider, err)
+		}
 		return err
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(c.secret())) // RFC 6749 §2.3.1
-	response, err := c.http.Do(request)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrProvider, err)
-	}
-	defer response.Body.Close()
-	answer := &OAuthError{Status: response.StatusCode}
-	switch {
-	case response.StatusCode >= http.StatusInternalServerError:
-		return fmt.Errorf("%w: %w", ErrProvider, answer)
-	case response.StatusCode != http.StatusOK:
-		return answer
-	}
-	return nil
+	})
 }
 
 func (c *Client) endSessionURL(p *provider, hint string, options SignOutOptions) string {

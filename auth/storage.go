@@ -31,11 +31,18 @@ type Storage interface {
 	// and nobody saved in between; else it reads again and applies change again, a bounded number of times. A session
 	// that has ended stays ended: that is an error, and change is not called.
 	Update(ctx context.Context, change func(identity, tokens []byte) (newIdentity, newTokens []byte, err error)) error
+	// IsDue reports whether there is a reason to ask Logto now who the person is, such as a webhook. Saving a changed
+	// identity under a context from Lock or TryLock answers the reasons that there were when it was taken.
+	IsDue() bool
 	// Lock admits one holder per session, over all instances of the application. The context it returns goes to Tokens
 	// and Update, and is cancelled if the lock is lost; release gives the lock up and ends the context.
 	Lock(ctx context.Context) (held context.Context, release func(), err error)
-	// End ends the session for every instance. Ending none is no error.
+	// TryLock does not wait: held is nil if somebody else has the lock, or took it by TryLock less than pause ago.
+	TryLock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error)
+	// End ends the session for every instance, as the person wants. Ending none is no error.
 	End(ctx context.Context) error
+	// EndDead ends it because Logto does not give tokens for it any more.
+	EndDead(ctx context.Context) error
 }
 
 // Replays remembers which logout tokens were used, so that none is accepted twice.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -60,6 +61,13 @@ func (t target) key() string {
 	return strings.Join(append([]string{t.resource, t.organization}, t.scopes...), " ")
 }
 
+// organizationOf is that of a target's key.
+func organizationOf(key string) string {
+	_, rest, _ := strings.Cut(key, " ")
+	id, _, _ := strings.Cut(rest, " ")
+	return id
+}
+
 // WithScopes asks for fewer scopes than were granted at sign-in.
 func WithScopes(scopes ...string) TokenOption {
 	return func(r *tokenRequest) {
@@ -83,7 +91,8 @@ func ForceRefresh() TokenOption {
 //
 // Errors: [ErrNotAuthenticated]; [ErrSignInRequired]; [ErrUnknownResource], [ErrOrganizationsScope] and [ErrInvalidOption]
 // before any request; an [*OAuthError] (access_denied: not a member of the organization; invalid_target: the
-// resource does not exist at Logto); [ErrProvider]. None of them ends or changes the session.
+// resource does not exist at Logto); [ErrInvalidToken] (a bad ID token came with it); [ErrProvider]. Of these only
+// ErrSignInRequired ends the session, if Logto said so.
 func (s *Session) AccessToken(ctx context.Context, resource string, options ...TokenOption) (Token, error) {
 	request := tokenRequest{target: target{resource: resource}}
 	for _, option := range options {
@@ -211,11 +220,23 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 	if now := set.Access[t.key()]; now.usable(time.Now()) && (!force || now.Value != before.Access[t.key()].Value) {
 		return now.token(), nil // somebody else has refreshed meanwhile
 	}
-	return s.refresh(ctx, held, t, set)
+	token, err := s.refresh(ctx, held, t, set)
+	if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Code == "access_denied" && t.organization != "" {
+		err = errors.Join(err, s.dropOrganization(held, t.organization)) // the others would work at an API until they end
+	}
+	return token, err
+}
+
+// dropOrganization forgets every token within an organization that the person has left.
+func (s *Session) dropOrganization(held context.Context, id string) error {
+	return s.update(held, func(identity []byte, set *tokenSet) ([]byte, error) {
+		maps.DeleteFunc(set.Access, func(key string, _ storedToken) bool { return organizationOf(key) == id })
+		return identity, nil
+	})
 }
 
 // refresh asks Logto for a token and saves what came. The lock is held as long as held lives; should it be lost, the
-// request to Logto still goes on, for its answer may be the only good refresh token.
+// request to Logto still goes on, for its answer may be the only good refresh token. A grant that is dead ends the session.
 func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (Token, error) {
 	p, err := s.client.provider.get(ctx)
 	if err != nil {
@@ -235,44 +256,48 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 		}
 	}
 	if isInvalidGrant(err) {
-		return Token{}, fmt.Errorf("%w: %w", ErrSignInRequired, err)
+		return Token{}, s.endDead(ctx, err)
 	}
 	if err != nil {
 		return Token{}, err
 	}
-	fresh := stored(token)
-	if err := s.saveRefresh(ctx, held, refreshed{t, fresh, set.RefreshToken, token.RefreshToken}); err != nil {
-		return Token{}, fmt.Errorf("save tokens: %w", err)
+	if token.RefreshToken != "" && token.RefreshToken != set.RefreshToken {
+		if err := s.saveRotated(ctx, held, set.RefreshToken, token.RefreshToken); err != nil {
+			return Token{}, fmt.Errorf("save refresh token: %w", err)
+		}
+		set.RefreshToken = token.RefreshToken
+		if held.Err() != nil {
+			held = ctx // ours is the successor of the one that was stored, so nobody else was faster
+		}
 	}
-	s.adoptIDToken(ctx, token)
-	return fresh.token(), nil
+	return s.adopt(ctx, held, t, token, set.RefreshToken)
 }
 
-// refreshed is what a refresh changes in the token record.
-type refreshed struct {
-	target  target
-	token   storedToken
-	used    string // the refresh token that was spent
-	rotated string // the one that came; empty or the same if it was not rotated
+// endDead ends the session whose grant is dead.
+func (s *Session) endDead(ctx context.Context, cause error) error {
+	if err := s.storage.EndDead(ctx); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrSignInRequired, cause)
 }
 
-// saveRefresh comes before anything else can fail. A rotated refresh token is the only one that is still good, so a
+// saveRotated comes before anything else can fail. A rotated refresh token is the only one that is still good, so a
 // storage that is away is given the rest of the refresh's time, and a lost lock is no reason to lose the token too: what
 // keeps an older token from overwriting a newer one is then that ours must be the successor of the stored one.
-func (s *Session) saveRefresh(ctx, held context.Context, r refreshed) error {
+func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) error {
 	for {
 		saving := held
 		if held.Err() != nil {
 			saving = ctx
 		}
 		err := s.update(saving, func(identity []byte, set *tokenSet) ([]byte, error) {
-			if set.RefreshToken == r.used {
-				set.adopt(r, time.Now())
+			if set.RefreshToken == used {
+				set.RefreshToken = rotated
 			}
 			return identity, nil
 		})
-		if err == nil || r.rotated == "" || r.rotated == r.used {
-			return err
+		if err == nil {
+			return nil
 		}
 		if identity, readErr := s.storage.Identity(ctx); readErr == nil && identity == nil {
 			return ErrNotAuthenticated // signed out meanwhile: there is nothing to save it in
@@ -285,56 +310,77 @@ func (s *Session) saveRefresh(ctx, held context.Context, r refreshed) error {
 	}
 }
 
-// adopt takes over what a refresh brought, and drops the access tokens that are not used any more.
-func (t *tokenSet) adopt(r refreshed, now time.Time) {
-	maps.DeleteFunc(t.Access, func(_ string, token storedToken) bool { return !token.usable(now) })
-	t.Access[r.target.key()] = r.token
-	if r.rotated != "" {
-		t.RefreshToken = r.rotated
-	}
-}
-
-// adoptIDToken takes over the ID token that came with a refresh, if it is of the same person and application as before
-// (OpenID Connect Core §12.2). A bad one is not used; the session goes on with what it has.
-func (s *Session) adoptIDToken(ctx context.Context, token *oauth2.Token) {
+// adopt takes over what a refresh brought, unless somebody was faster. An ID token among it must be of the same person and
+// application as before (OpenID Connect Core §12.2), or else nothing of the answer is used; if it is another person's,
+// the session ends.
+func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token, refreshToken string) (Token, error) {
+	var claims IDTokenClaims
+	var identity []byte
 	raw, _ := token.Extra("id_token").(string)
-	if raw == "" {
-		return
+	if raw != "" {
+		var err error
+		if claims, identity, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
+			return Token{}, fmt.Errorf("ID token of a refresh: %w", err)
+		}
 	}
-	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, "")
-	if err == nil {
-		err = s.update(ctx, func(old []byte, set *tokenSet) ([]byte, error) {
-			if set.RefreshToken != token.RefreshToken {
-				return old, nil // as in saveRefresh: somebody was faster
-			}
-			if err := continues(claims, old); err != nil {
-				return nil, err
-			}
-			set.setIDToken(raw)
-			return identity, nil
-		})
+	fresh := stored(token)
+	err := s.update(held, func(old []byte, set *tokenSet) ([]byte, error) {
+		if set.RefreshToken != refreshToken {
+			return old, nil
+		}
+		if raw == "" {
+			set.keep(t, fresh, time.Now())
+			return old, nil
+		}
+		before, err := continues(claims, old)
+		if err != nil {
+			return nil, err
+		}
+		if !claims.sameRights(before) { // tokens that were got with others must not outlive them
+			clear(set.Access)
+		}
+		set.keep(t, fresh, time.Now())
+		set.setIDToken(raw)
+		return identity, nil
+	})
+	if errors.Is(err, errOtherSubject) {
+		return Token{}, s.endDead(ctx, err)
 	}
 	if err != nil {
-		s.client.log.WarnContext(ctx, "ID token of a refresh not used", "error", err)
+		return Token{}, fmt.Errorf("save tokens: %w", err)
 	}
+	return fresh.token(), nil
 }
+
+// keep takes over an access token, and drops those that are not used any more.
+func (t *tokenSet) keep(is target, token storedToken, now time.Time) {
+	maps.DeleteFunc(t.Access, func(_ string, token storedToken) bool { return !token.usable(now) })
+	t.Access[is.key()] = token
+}
+
+var errOtherSubject = fmt.Errorf("%w: of another sub", ErrInvalidToken)
 
 // continues compares a refreshed ID token with the claims of the one before (OpenID Connect Core §12.2). A nonce and an
 // auth_time may be left out, but not be others.
-func continues(claims IDTokenClaims, old []byte) error {
-	var before IDTokenClaims
+func continues(claims IDTokenClaims, old []byte) (before IDTokenClaims, err error) {
 	if err := json.Unmarshal(payloadOf(old), &before); err != nil {
-		return err
+		return before, err
 	}
 	switch {
 	case claims.Subject != before.Subject:
-		return fmt.Errorf("%w: of another sub", ErrInvalidToken)
+		err = errOtherSubject
 	case claims.Nonce != "" && before.Nonce != "" && claims.Nonce != before.Nonce:
-		return fmt.Errorf("%w: of another nonce", ErrInvalidToken)
+		err = fmt.Errorf("%w: of another nonce", ErrInvalidToken)
 	case claims.AuthTime != 0 && before.AuthTime != 0 && claims.AuthTime != before.AuthTime:
-		return fmt.Errorf("%w: of another auth_time", ErrInvalidToken)
+		err = fmt.Errorf("%w: of another auth_time", ErrInvalidToken)
 	}
-	return nil
+	return before, err
+}
+
+// sameRights compares the claims from which Logto derives what a person may do.
+func (p Profile) sameRights(q IDTokenClaims) bool {
+	return bytes.Equal(p.Roles.raw, q.Roles.raw) && bytes.Equal(p.Organizations.raw, q.Organizations.raw) &&
+		bytes.Equal(p.OrganizationRoles.raw, q.OrganizationRoles.raw)
 }
 
 // refresh is the request (RFC 6749 §6, with RFC 8707's resource and Logto's organization_id). x/oauth2's own refresh
@@ -353,18 +399,20 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 			parameters.Set(name, value)
 		}
 	}
-	config := clientcredentials.Config{
-		ClientID:       c.config.AppID,
-		ClientSecret:   c.secret(),
-		TokenURL:       p.TokenEndpoint,
-		AuthStyle:      oauth2.AuthStyleInHeader,
-		EndpointParams: parameters,
-	}
-	token, err := config.Token(oidc.ClientContext(ctx, c.http))
-	if err != nil {
-		return nil, providerError(ctx, "refresh", err)
-	}
-	return token, nil
+	var token *oauth2.Token
+	err := c.withSecret(func(secret string) (err error) {
+		config := clientcredentials.Config{
+			ClientID:       c.config.AppID,
+			ClientSecret:   secret,
+			TokenURL:       p.TokenEndpoint,
+			AuthStyle:      oauth2.AuthStyleInHeader,
+			EndpointParams: parameters,
+		}
+		token, err = config.Token(oidc.ClientContext(ctx, c.http))
+		return providerError(ctx, "refresh", err)
+	})
+	c.outage.note(isOutage(err))
+	return token, err
 }
 
 func isInvalidGrant(err error) bool {

@@ -28,17 +28,13 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 	if err != nil {
 		return UserInfo{}, err
 	}
-	p, err := s.client.provider.get(ctx)
-	if err != nil {
-		return UserInfo{}, err
-	}
-	body, err := getJSON(ctx, s.client.http, p.UserinfoEndpoint, token.Value)
-	if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Status == http.StatusUnauthorized {
+	body, err := s.client.userInfo(ctx, token.Value)
+	if isUnauthorized(err) {
 		// Revoked before its time; the refresh tells whether the whole grant is.
 		if token, err = s.token(ctx, target{}, true); err != nil {
 			return UserInfo{}, err
 		}
-		body, err = getJSON(ctx, s.client.http, p.UserinfoEndpoint, token.Value)
+		body, err = s.client.userInfo(ctx, token.Value)
 	}
 	if err != nil {
 		return UserInfo{}, err
@@ -50,5 +46,32 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 	if info.Subject == "" || info.Subject != person.Subject {
 		return UserInfo{}, fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
 	}
+	if now := (Person{info.Subject, info.DisplayName(), info.Picture.Value()}); now != person {
+		return info, s.keepPerson(ctx, now)
+	}
 	return info, nil
+}
+
+// keepPerson lets pages show what Logto says now, before the next ID token does.
+func (s *Session) keepPerson(ctx context.Context, now Person) error {
+	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
+		identity, err := identityOf(askedOf(identity), now, payloadOf(identity))
+		return identity, tokens, err
+	})
+}
+
+// userInfo is the request.
+func (c *Client) userInfo(ctx context.Context, token Secret) ([]byte, error) {
+	p, err := c.provider.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.getJSON(ctx, p.UserinfoEndpoint, token)
+	c.outage.note(isOutage(err))
+	return body, err
+}
+
+func isUnauthorized(err error) bool {
+	answer, ok := errors.AsType[*OAuthError](err)
+	return ok && answer.Status == http.StatusUnauthorized
 }

@@ -146,8 +146,8 @@ func TestUserInfoRenewsItsToken(t *testing.T) {
 		a.idp.RevokeGrants("ada")
 		_, err := a.session.FetchUserInfo(t.Context())
 		a.wantError(t, err, auth.ErrSignInRequired)
-		if !a.isSignedIn(t) {
-			t.Error("signed out")
+		if a.isSignedIn(t) {
+			t.Error("still signed in")
 		}
 	})
 }

@@ -144,7 +144,7 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 	if err != nil {
 		return IDTokenClaims{}, nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	identity, err = identityOf(claims, payload)
+	identity, err = identityOf(time.Now(), Person{claims.Subject, claims.DisplayName(), claims.Picture.Value()}, payload)
 	return claims, identity, err
 }
 

@@ -423,7 +423,7 @@ func TestRotationWhileKeysCome(t *testing.T) {
 		a.idp.RotateKey()
 		_, err := a.callback(query)
 		a.wantError(t, err, nil)
-		a.wantError(t, <-refused, nil)
+		a.wantError(t, <-refused, auth.ErrInvalidToken)
 		a.wantCalls(t, authtest.Keys, 2)
 	})
 }

@@ -38,7 +38,7 @@ const (
 	requestIDKey = "request-id"
 	languageKey  = "language"
 	failureKey   = "failure"
-	personKey    = "person" // of a request without a session: the label of whom it is about
+	personKey    = "person"    // of a request without a session: the label of whom it is about
 	returnToKey  = "return-to" // of a sign-in that failed
 )
 

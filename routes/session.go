@@ -7,7 +7,10 @@ import (
 	"example.com/logto-gin-starter/internal/session"
 )
 
-const browserKey = "browser"
+const (
+	browserKey = "browser"
+	sessionKey = "session"
+)
 
 // loadSession reads the request's session before anything else does, and answers 503 if that fails: gin-contrib's
 // middleware alone would go on with an empty session, and an outage would look like a sign-out.
@@ -35,5 +38,12 @@ func (app App) browser(c *gin.Context) *session.Browser {
 	return browser
 }
 
-// session is what the request's person does with Logto.
-func (app App) session(c *gin.Context) *auth.Session { return app.Auth.Session(app.browser(c)) }
+// session is what the request's person does with Logto, the same one for the whole request.
+func (app App) session(c *gin.Context) *auth.Session {
+	session, ok := c.Value(sessionKey).(*auth.Session)
+	if !ok {
+		session = app.Auth.Session(app.browser(c))
+		c.Set(sessionKey, session)
+	}
+	return session
+}

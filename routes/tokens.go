@@ -139,11 +139,21 @@ func (app App) explain(c *gin.Context, err error) (*tokenError, error) {
 		code = answer.Code
 	case errors.Is(err, auth.ErrOrganizationsScope):
 		code = "no_organizations"
-	case !isAnswer && !errors.Is(err, auth.ErrProvider) && !errors.Is(err, auth.ErrOpaqueToken):
+	case !isAnswer && !isAboutToken(err):
 		return nil, err
 	}
 	c.Set(failureKey, err)
 	return &tokenError{Code: code, Message: app.text(c, "tokens.error."+code)}, nil
+}
+
+// isAboutToken reports whether a failure is about one token alone: Logto did not give it, or it is odd, or its name is.
+func isAboutToken(err error) bool {
+	for _, kind := range []error{auth.ErrProvider, auth.ErrOpaqueToken, auth.ErrInvalidToken, auth.ErrInvalidOption} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // byName is the form that the JSON has.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,8 @@ type userInfoPage struct {
 type claimRow struct {
 	Name, Value string
 	Kind        string // text, time, url, image, bool, json, null
-	Origin      string // both, userinfo, id_token
+	Origin      string // both, differs, userinfo, id_token
+	Other       string // if it differs, what the ID token says
 }
 
 // userInfo shows what Logto's userinfo endpoint answers, beside the claims of the ID token.
@@ -49,9 +51,6 @@ func (app App) userInfo(c *gin.Context) error {
 	return app.page(c, http.StatusOK, "userinfo", userInfoPage{Claims: rows, JSON: indent(info), IDTokenJSON: indent(idToken)})
 }
 
-// aboutToken are the claims of an ID token that are about itself and not about the person.
-var aboutToken = []string{"iss", "aud", "exp", "iat", "nbf", "nonce", "at_hash", "c_hash", "azp", "sid", "jti", "auth_time", "acr", "amr"}
-
 // claimRows puts both sets of claims side by side: sub first, then by name.
 func claimRows(info, idToken []byte) ([]claimRow, error) {
 	var fromInfo, fromToken map[string]json.RawMessage
@@ -61,7 +60,7 @@ func claimRows(info, idToken []byte) ([]claimRow, error) {
 	if err := json.Unmarshal(idToken, &fromToken); err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(fromToken, func(name string, _ json.RawMessage) bool { return slices.Contains(aboutToken, name) })
+	maps.DeleteFunc(fromToken, func(name string, _ json.RawMessage) bool { return slices.Contains(auth.AboutToken, name) })
 	names := map[string]bool{}
 	for name := range fromInfo {
 		names[name] = true
@@ -72,13 +71,16 @@ func claimRows(info, idToken []byte) ([]claimRow, error) {
 	var rows []claimRow
 	for name := range names {
 		raw, inInfo := fromInfo[name]
-		_, inToken := fromToken[name]
+		older, inToken := fromToken[name]
 		row := claimRow{Name: name, Origin: "both"}
 		switch {
 		case !inInfo:
-			row.Origin, raw = "id_token", fromToken[name]
+			row.Origin, raw = "id_token", older
 		case !inToken:
 			row.Origin = "userinfo"
+		case !sameJSON(raw, older):
+			row.Origin = "differs"
+			row.Other, _ = show(name, older)
 		}
 		row.Value, row.Kind = show(name, raw)
 		rows = append(rows, row)
@@ -93,6 +95,12 @@ func claimRows(info, idToken []byte) ([]claimRow, error) {
 		return strings.Compare(a.Name, b.Name)
 	})
 	return rows, nil
+}
+
+// sameJSON compares values, not spellings.
+func sameJSON(a, b json.RawMessage) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // show says how a claim's value is best read.

@@ -82,8 +82,10 @@ func TestUserInfoIsFresh(t *testing.T) {
 	if !strings.Contains(a.body, "&lt;script&gt;") || strings.Contains(a.body, "<script") || strings.Contains(a.body, "ZgotmplZ") {
 		t.Errorf("not fresh, or not escaped: %s", a.body)
 	}
-	// The claims of the next sign-in are in the header of each page.
-	b.signIn("ada", "/")
+	// What it differs in from the ID token is said, and is in the header of each page from now on.
+	if !strings.Contains(a.body, `Differs from the ID token`) || !strings.Contains(a.body, `<span class="value">Ada Lovelace</span>`) {
+		t.Errorf("the difference is not shown: %s", a.body)
+	}
 	if a := b.get("/"); strings.Contains(a.body, "<script") || strings.Contains(a.body, "ZgotmplZ") || !strings.Contains(a.body, "&lt;script&gt;") {
 		t.Errorf("home: %s", a.body)
 	}

@@ -20,7 +20,7 @@ type (
 		Claims            []claim
 		JSON, IDTokenJSON string
 	}
-	claim  struct{ Name, Value, Kind, Origin string }
+	claim  struct{ Name, Value, Kind, Origin, Other string }
 	tokens struct{ Resources, Organizations []token }
 	token  struct {
 		Name, Label, ExpiresIn, Claims, API string
@@ -66,7 +66,7 @@ func samples(text string) map[string]sample {
 	refused := token{Name: text, Error: &tokenError{text, text}}
 	var claims []claim
 	for _, kind := range []string{"text", "time", "url", "image", "bool", "json", "null"} {
-		claims = append(claims, claim{text, text, kind, "both"}, claim{text, text, kind, "userinfo"}, claim{text, text, kind, "id_token"})
+		claims = append(claims, claim{text, text, kind, "both", ""}, claim{text, text, kind, "differs", text}, claim{text, text, kind, "userinfo", ""}, claim{text, text, kind, "id_token", ""})
 	}
 	return map[string]sample{
 		"home signed out":    {"home", nil, nil},
@@ -183,7 +183,7 @@ func TestClaimKinds(t *testing.T) {
 		{"json", `{"a": 1}`, `aria-label="c"><code>{&#34;a&#34;: 1}</code></pre>`},
 		{"null", "", `<code class="muted">null</code>`},
 	} {
-		s := sample{"userinfo", ada, userinfo{Claims: []claim{{"c", tt.value, tt.kind, "both"}}}}
+		s := sample{"userinfo", ada, userinfo{Claims: []claim{{"c", tt.value, tt.kind, "both", ""}}}}
 		if html := s.render(t, set, "en"); !strings.Contains(html, tt.want) {
 			t.Errorf("claim %s %q isn't shown as %q", tt.kind, tt.value, tt.want)
 		}

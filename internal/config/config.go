@@ -92,6 +92,10 @@ func Load(path string, environ []string) (Config, error) {
 		return Config{}, errors.Join(faults...)
 	}
 	cfg.Server.BaseURL = strings.TrimRight(cfg.Server.BaseURL, "/")
+	cfg.Logto.SecretAgain = func() (auth.Secret, error) { // a file that holds it may have changed since
+		again, err := Load(path, environ)
+		return again.Logto.AppSecret, err
+	}
 	return cfg, nil
 }
 

@@ -90,7 +90,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"),
 		Log:    s.log,
 	})
-	cfg.Logto.Replays, cfg.Logto.Log = s.store, s.log
+	cfg.Logto.Replays, cfg.Logto.Log, cfg.Logto.Revalidate = s.store, s.log, cfg.Session.Revalidate
 	client, err := auth.New(cfg.Logto)
 	if err != nil {
 		return nil, err

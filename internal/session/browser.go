@@ -58,7 +58,7 @@ const (
 // record is a session as Redis holds it. Its values are sealed; "" is a value that there is not.
 type record struct {
 	version, sid             string
-	seen, end                time.Time
+	seen, end, tried         time.Time
 	due                      uint32
 	identity, values, tokens string
 	complete                 bool // tokens was read too
@@ -235,7 +235,7 @@ func parseRecord(m string) (r record, ok bool) {
 	end, errEnd := strconv.ParseInt(words[2], 10, 64)
 	due, errDue := strconv.ParseUint(words[5], 10, 32)
 	return record{
-		version: words[0], seen: time.UnixMilli(seen), end: time.UnixMilli(end), sid: words[4], due: uint32(due),
+		version: words[0], seen: time.UnixMilli(seen), end: time.UnixMilli(end), sid: words[4], due: uint32(due), tried: milliseconds(words[6]),
 	}, errSeen == nil && errEnd == nil && errDue == nil
 }
 

@@ -13,7 +13,8 @@ type Config struct {
 	IdleTimeout time.Duration `yaml:"idle_timeout" env:"SESSION_IDLE_TIMEOUT"`
 	// AbsoluteTimeout ends it however much it is used.
 	AbsoluteTimeout time.Duration `yaml:"absolute_timeout" env:"SESSION_ABSOLUTE_TIMEOUT"`
-	// Revalidate is how often the provider is asked again who it is; never if 0. It is the application's to keep to.
+	// Revalidate is how often the provider is asked again who it is; if 0, only when [Store.MarkDue] says so. It is the
+	// application's to keep to.
 	Revalidate time.Duration `yaml:"revalidate" env:"SESSION_REVALIDATE"`
 	// Key is one key from [NewKey], or several with spaces between: the first seals, all open. An old one can be left out
 	// when the sessions of its time have ended, after AbsoluteTimeout.

@@ -28,6 +28,12 @@ func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(
 
 // TryLock does not wait: held is nil if somebody else holds the lock, or took it by TryLock less than pause ago.
 func (b *Browser) TryLock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
+	b.mu.Lock()
+	recent := b.isLive() && time.Since(b.record.tried).Abs() < pause // which costs no command to know
+	b.mu.Unlock()
+	if recent {
+		return nil, nil, nil
+	}
 	held, release, err = b.lock(ctx, b.store.turns.try, max(pause, time.Millisecond))
 	if errors.Is(err, errTaken) {
 		return nil, nil, nil

@@ -13,7 +13,7 @@ import (
 type Info struct {
 	ID              string // public; what EndOther takes
 	Browser, System string // in words; empty if unknown
-	Since, Seen     time.Time
+	Since, Seen     time.Time // since the sign-in began
 	Current         bool // this browser's
 }
 

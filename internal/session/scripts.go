@@ -9,7 +9,7 @@ import (
 
 // A session is a hash, session:{tag}:id. It has few fields, for each costs about 50 bytes:
 //
-//	m  in clear, a space between: version, last seen, absolute end, since, hash of the provider's session ID or "-", count
+//	m  in clear, a space between: version, last seen, absolute end, when the sign-in began, hash of the provider's session ID or "-", count
 //	   of reasons to ask the provider again, when that was last tried, browser and system in words; a version is a number
 //	   that each save makes one larger, a time is in ms
 //	h  who is signed in, sealed: a person
@@ -101,7 +101,8 @@ for i = 3, #KEYS do
   if ended and tonumber(ended) > tonumber(ARGV[3]) then return {3} end
 end
 local life, absolute = math.min(ARGV[1], ARGV[2]), tonumber(ARGV[2])
-local s = {version = 1, seen = now, absolute = now + absolute, since = now, sid = ARGV[5], due = 0, tried = 0, words = ARGV[6]}
+local since = #KEYS > 2 and ARGV[3] or now
+local s = {version = 1, seen = now, absolute = now + absolute, since = since, sid = ARGV[5], due = 0, tried = 0, words = ARGV[6]}
 redis.call('HSET', KEYS[1], unpack(ARGV, 7))
 write(KEYS[1], s)
 redis.call('PEXPIRE', KEYS[1], life)
@@ -166,14 +167,14 @@ return {1, s.version, values, s.sid}`)
 // KEYS person, mark · ARGV session prefix, id to keep or "", hash of the provider's session ID or "", why, before or "",
 // life of the mark
 var endAllScript = redis.NewScript(clock + read + bury + `
-local before, count, dead, alive = tonumber(ARGV[5]) or now + 1, 0, {}, {}
+local before, count, dead, alive = tonumber(ARGV[5]), 0, {}, {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local key = ARGV[1] .. id
   local s = read(key)
   if not s then
     if ARGV[3] == '' and id ~= ARGV[2] then count = count + redis.call('DEL', key) end
     redis.call('ZREM', KEYS[1], id)
-  elseif id ~= ARGV[2] and (ARGV[3] == '' or s.sid == ARGV[3]) and tonumber(s.since) < before then
+  elseif id ~= ARGV[2] and (ARGV[3] == '' or s.sid == ARGV[3]) and (not before or tonumber(s.since) < before) then
     bury(key, s, ARGV[4], now)
     redis.call('ZREM', KEYS[1], id)
     count, dead[s.sid] = count + 1, id
@@ -181,7 +182,7 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     alive[s.sid] = true
   end
 end
-local mark = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[5]) or now)
+local mark = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), before or now)
 redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], mark, 'PX', ARGV[6])
 local answer = {1, count}

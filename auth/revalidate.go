@@ -1,0 +1,155 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// What happens at Logto after the sign-in, Logto mostly does not tell: a suspension, a role that was taken away, another
+// name. So it is asked again from time to time, by a refresh that brings an ID token: by one request of a session, while
+// the others go on with what is known. Only a Logto that says so ends a session; one that does not answer ends nothing.
+
+const (
+	// revalidateWait is how long a page waits for that at most. The refresh goes on behind it, for its answer may be the
+	// only good refresh token.
+	revalidateWait = 2 * time.Second
+	// revalidatePause is how long after a try a session is asked about again at the earliest, if it brought nothing; and how
+	// long one instance leaves a Logto alone that is down.
+	revalidatePause = 10 * time.Second
+)
+
+// isDue reports whether it is time to ask Logto again.
+func (c *Client) isDue(identity []byte, storage Storage) bool {
+	period := c.config.Revalidate
+	return storage.IsDue() || period > 0 && time.Since(askedOf(identity)) >= period
+}
+
+// revalidate asks Logto who the person is, unless somebody else does, and waits a little for the answer.
+func (s *Session) revalidate(ctx context.Context) {
+	if !s.client.outage.mayTry() {
+		return
+	}
+	done := make(chan struct{})
+	started := s.client.background.run(ctx, "revalidation", func(ctx context.Context, _ func(time.Duration)) error {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+		return s.ask(ctx)
+	})
+	if !started {
+		return
+	}
+	timer := time.NewTimer(revalidateWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-timer.C:
+		s.client.outage.note(true)
+	}
+}
+
+// ask asks if nobody else does.
+func (s *Session) ask(ctx context.Context) error {
+	pause := revalidatePause
+	if period := s.client.config.Revalidate; period > 0 {
+		pause = min(pause, period)
+	}
+	held, release, err := s.storage.TryLock(ctx, pause)
+	if err != nil || held == nil {
+		return err
+	}
+	defer release()
+	set, err := s.tokens(held)
+	if err != nil {
+		return err
+	}
+	if set.RefreshToken == "" {
+		err = s.askUserInfo(ctx, held, set)
+	} else {
+		_, err = s.refresh(ctx, held, target{}, set)
+	}
+	if errors.Is(err, ErrSignInRequired) {
+		return nil // which the page says
+	}
+	return err
+}
+
+// isOutage tells whether Logto gave no answer, or one that says it can't.
+func isOutage(err error) bool {
+	answer, isAnswer := errors.AsType[*OAuthError](err)
+	return errors.Is(err, ErrProvider) || isAnswer && answer.Status >= http.StatusInternalServerError
+}
+
+// askUserInfo is for a session without a refresh token: as long as its access token is good, so is the session. The answer's
+// claims take the place of the ID token's; that can't be a hint at sign-out any more.
+func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
+	body, err := s.client.userInfo(ctx, Secret(set.Access[target{}.key()].Value))
+	if isUnauthorized(err) {
+		return s.endDead(ctx, err)
+	}
+	if err != nil {
+		return err
+	}
+	var now UserInfo
+	if err := json.Unmarshal(body, &now); err != nil {
+		return fmt.Errorf("%w: the answer is not a JSON object of claims", ErrProvider)
+	}
+	return s.update(held, func(identity []byte, set *tokenSet) ([]byte, error) {
+		person, err := personOf(identity)
+		if err != nil || now.Subject != person.Subject {
+			return nil, fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
+		}
+		var claims, answer map[string]json.RawMessage
+		if err := errors.Join(json.Unmarshal(payloadOf(identity), &claims), json.Unmarshal(body, &answer)); err != nil {
+			return nil, err
+		}
+		for name := range claims {
+			if value, ok := answer[name]; ok {
+				claims[name] = value
+			} else if !slices.Contains(AboutToken, name) {
+				delete(claims, name)
+			}
+		}
+		payload, err := json.Marshal(claims)
+		if err != nil {
+			return nil, err
+		}
+		set.IDTokenHeader, set.IDTokenSignature = "", ""
+		return identityOf(time.Now(), Person{now.Subject, now.DisplayName(), now.Picture.Value()}, payload)
+	})
+}
+
+// outage is what one instance knows of Logto's being down: then only one request tries, from time to time.
+type outage struct {
+	mu   sync.Mutex
+	next time.Time // zero: it is not down
+}
+
+func (o *outage) mayTry() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.next.IsZero() {
+		return true
+	}
+	now := time.Now()
+	if now.Before(o.next) {
+		return false
+	}
+	o.next = now.Add(revalidatePause)
+	return true
+}
+
+func (o *outage) note(down bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.next = (time.Time{}); down {
+		o.next = time.Now().Add(revalidatePause)
+	}
+}
