@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"example.com/logto-gin-starter/auth/authtest"
 )
 
 // looks shows every page in every mode: no page scrolls sideways, each text can be read on its ground, each is in the
@@ -49,6 +51,7 @@ func (b *tab) tour(at func(page string)) {
 	at("provider-sign-in")
 	b.choose("ada")
 	at("home-signed-in")
+	b.site.logto.Edit("ada", func(user *authtest.User) { user.Name = "Ada King" }) // userinfo differs from the ID token
 	b.open("/protected/userinfo")
 	at("userinfo")
 	b.open("/protected/tokens")
@@ -59,8 +62,15 @@ func (b *tab) tour(at func(page string)) {
 	at("sessions")
 	b.open("/sign-out")
 	at("sign-out")
+	b.site.logto.On(authtest.Revocation, authtest.Reset).Times(1)
 	b.click(`main form[action="/sign-out"] button`)
+	b.want("/sign-out")
+	at("signed-out-here")
+	b.click(`main form[action="/sign-out"] button`) // once more, with Logto: which asks, for want of an ID token
+	b.atProvider("/oidc/session/end")
+	b.click("main button")
 	b.want("/")
+	at("home-told")
 	if b.count(`main a[href="/sign-in"]`) != 1 {
 		b.t.Errorf("still signed in after the tour:\n%s", b.text("main"))
 	}
