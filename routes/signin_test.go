@@ -292,7 +292,11 @@ func TestUsedState(t *testing.T) {
 		t.Error("a reload is more than a reload")
 	}
 	b.post("/sign-out", nil)
-	b.want(b.get(callback), 400, "")
+	a := b.get(callback)
+	b.want(a, 400, "")
+	if !strings.Contains(a.body, `href="/sign-in?return_to=%2Fprotected%2Fsessions"`) {
+		t.Errorf("trying again does not lead to the page that was wanted: %s", a.body)
+	}
 }
 
 // TestAnotherBrowser: a callback is worth nothing where the sign-in was not begun, so that nobody is signed in as somebody
