@@ -186,8 +186,12 @@ func TestRevocationIsTriedAgain(t *testing.T) {
 				a.wantError(t, err, auth.ErrProvider)
 				time.Sleep(20 * time.Second)
 				a.wantCalls(t, authtest.Revocation, 1)
+				waiting := time.Now()
 				wait(a)
 				synctest.Wait()
+				if name != "later" && time.Since(waiting) > 0 {
+					t.Errorf("the end waited %v", time.Since(waiting))
+				}
 				if requests := a.idp.Requests(authtest.Revocation); len(requests) != 2 || requests[1].Status != http.StatusOK {
 					t.Errorf("revocations: %v", requests)
 				}

@@ -53,6 +53,7 @@ func TestForgedTimes(t *testing.T) {
 			m[1], m[2], m[3] = "9999999999999", "9999999999999", "9999999999999"
 			s.redis.HSet(key, "m", strings.Join(m, " "))
 			must(t, s.rdb.Persist(t.Context(), key).Err())
+			must(t, s.rdb.Persist(t.Context(), find(j["sid"]).person()).Err())
 		}
 		for range 14 {
 			forge()
