@@ -255,6 +255,15 @@ func TestOvertaken(t *testing.T) {
 	}
 	a.client.Close()
 	a.wantRequest(t, authtest.Revocation, http.StatusOK)
+
+	// In another tab the same person stays signed in, by the same grant.
+	a = newApp(t)
+	a.signIn(t)
+	query = a.visit(t, auth.SignInOptions{})
+	_, err = a.client.Session(overtaken{a.storage}).HandleSignInCallback(t.Context(), query)
+	a.wantError(t, err, auth.ErrOvertaken)
+	a.wantCalls(t, authtest.Revocation, 0)
+	a.token(t, shopping)
 }
 
 // TestSignOutStorageFails: then the person is not told that they are signed out, and nothing is revoked.

@@ -358,6 +358,10 @@ func (b *Browser) start(ctx context.Context, subject, sid string, began time.Tim
 		fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true
 		err = b.supersede(ctx, at, &fresh, keep)
 	}
+	if errors.Is(err, errOvertaken) {
+		b.unindexSID(ctx, hashed, at)
+		return err
+	}
 	if err != nil {
 		// Perhaps only an answer was lost. No cookie leads there; else it ends unused.
 		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)

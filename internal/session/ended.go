@@ -203,6 +203,17 @@ func (b *Browser) indexSID(ctx context.Context, hashed string, at *place, began 
 	return err
 }
 
+// unindexSID takes back the index of a session that was not started. The browser may have another of the same sid.
+func (b *Browser) unindexSID(ctx context.Context, hashed string, at *place) {
+	switch {
+	case hashed == "-":
+	case b.isLive() && b.record.sid == hashed:
+		_ = b.indexSID(ctx, hashed, b.at, time.Now()) // else it is found by its subject still
+	default:
+		b.redis.dropSID(ctx, hashed, at.tag, at.id)
+	}
+}
+
 // extendSID keeps the index for as long as the session. That it fails is no reason to fail the page: the margin is for that.
 func (b *Browser) extendSID(ctx context.Context) {
 	if b.record.sid == "-" {

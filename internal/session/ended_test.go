@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,9 @@ func TestOvertaken(t *testing.T) {
 					if start(began, "ada", "sid") || start(time.Now().Add(-time.Millisecond), "ada", "sid") {
 						t.Error("a sign-in from before the end started a session")
 					}
+					if index := s.sids(); len(index) > 0 {
+						t.Errorf("indexes of no session: %v", index)
+					}
 					if !start(began, "bob", "another") || !start(time.Now(), "ada", "sid") {
 						t.Error("another's sign-in, or one from after the end, started none")
 					}
@@ -264,16 +268,19 @@ func TestTryLock(t *testing.T) {
 	})
 }
 
+// sids are the indexes by a provider's session ID, without marks.
+func (s *site) sids() []string {
+	return slices.DeleteFunc(s.redis.Keys(), func(key string) bool {
+		if !strings.HasPrefix(key, "sid:") {
+			return true
+		}
+		value, _ := s.redis.Get(key)
+		return strings.HasPrefix(value, "ended ")
+	})
+}
+
 // What Redis keeps of a provider's session ID ends with the session: at once if it is ended, and soon after if it is not used.
 func TestSIDEndsWithTheSession(t *testing.T) {
-	sids := func(s *site) (keys []string) {
-		for _, key := range s.redis.Keys() {
-			if strings.HasPrefix(key, "sid:") {
-				keys = append(keys, key)
-			}
-		}
-		return keys
-	}
 	for name, end := range map[string]func(t *testing.T, s *site, j jar){
 		"sign-out": func(t *testing.T, s *site, j jar) { j.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) }) },
 		"dead grant": func(t *testing.T, s *site, j jar) {
@@ -298,11 +305,11 @@ func TestSIDEndsWithTheSession(t *testing.T) {
 					time.Sleep(20 * time.Hour)
 					j.who(t, s.Store)
 				}
-				if j.who(t, s.Store) != "ada" || len(sids(s)) != 1 {
-					t.Errorf("after 10 visits: %v", sids(s))
+				if j.who(t, s.Store) != "ada" || len(s.sids()) != 1 {
+					t.Errorf("after 10 visits: %v", s.sids())
 				}
 				end(t, s, j)
-				if left := sids(s); len(left) != 0 {
+				if left := s.sids(); len(left) != 0 {
 					t.Errorf("left: %v", left)
 				}
 			})
@@ -313,12 +320,12 @@ func TestSIDEndsWithTheSession(t *testing.T) {
 	one.signIn(t, s.Store, "ada", "sid")
 	two.signIn(t, s.Store, "ada", "sid")
 	for _, j := range []jar{two, one} {
-		if len(sids(s)) != 1 {
+		if len(s.sids()) != 1 {
 			t.Error("the index is gone before the last session")
 		}
 		j.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) })
 	}
-	if left := sids(s); len(left) > 1 { // that of the first, which led to the second: Redis forgets it
+	if left := s.sids(); len(left) > 1 { // that of the first, which led to the second: Redis forgets it
 		t.Errorf("left: %v", left)
 	}
 	// Signing in anew within one provider's session moves it along.

@@ -11,10 +11,10 @@ import (
 
 // Info is a session as its person sees it.
 type Info struct {
-	ID              string // public; what EndOther takes
-	Browser, System string // in words; empty if unknown
+	ID              string    // public; what EndOther takes
+	Browser, System string    // in words; empty if unknown
 	Since, Seen     time.Time // since the sign-in began
-	Current         bool // this browser's
+	Current         bool      // this browser's
 }
 
 // Sessions returns where this person is signed in: this browser first, then by when they were last seen.
