@@ -90,7 +90,7 @@ type secrets struct {
 // newSecrets begins with the tokens that the provider gives from now on.
 func newSecrets(s *site) *secrets {
 	known := &secrets{known: map[string]string{}}
-	s.logto.On(authtest.Token, known.record)
+	s.logto.On(authtest.Token, watchTokens(known.record))
 	return known
 }
 
@@ -104,24 +104,35 @@ func (s *secrets) add(kind string, values ...string) {
 	}
 }
 
-// record is a behaviour of the token endpoint: as always, but it notes the tokens.
-func (s *secrets) record(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		recorded := httptest.NewRecorder()
-		next.ServeHTTP(recorded, r)
-		var tokens map[string]any
-		_ = json.Unmarshal(recorded.Body.Bytes(), &tokens) // what is no JSON holds no token
-		for _, name := range []string{"access_token", "refresh_token", "id_token"} {
-			token, _ := tokens[name].(string)
-			s.add(name, token)
-			if parts := strings.Split(token, "."); len(parts) == 3 {
-				s.add("part of the "+name, parts[1], parts[2])
-			}
+// record notes the tokens that the provider gives.
+func (s *secrets) record(_ *http.Request, tokens map[string]string) {
+	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
+		token := tokens[name]
+		s.add(name, token)
+		if parts := strings.Split(token, "."); len(parts) == 3 {
+			s.add("part of the "+name, parts[1], parts[2])
 		}
-		maps.Copy(w.Header(), recorded.Header())
-		w.WriteHeader(recorded.Code)
-		_, _ = w.Write(recorded.Body.Bytes()) // a client that went away is no concern of ours
-	})
+	}
+}
+
+// watchTokens is a behaviour of the token endpoint: as always, but note is told what it answers. An error holds no tokens.
+func watchTokens(note func(r *http.Request, tokens map[string]string)) authtest.Behaviour {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			recorded := httptest.NewRecorder()
+			next.ServeHTTP(recorded, r)
+			var fields map[string]any
+			_ = json.Unmarshal(recorded.Body.Bytes(), &fields) // what is no JSON holds no token
+			tokens := map[string]string{}
+			for name, value := range fields {
+				tokens[name], _ = value.(string)
+			}
+			note(r, tokens)
+			maps.Copy(w.Header(), recorded.Header())
+			w.WriteHeader(recorded.Code)
+			_, _ = w.Write(recorded.Body.Bytes()) // a client that went away is no concern of ours
+		})
+	}
 }
 
 // addRequests adds what the provider was sent.

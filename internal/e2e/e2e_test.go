@@ -4,11 +4,12 @@
 // instances. It needs Unix, for it stops and freezes processes by signals.
 //
 // Start reading at site_test.go: what a test starts. person_test.go is somebody who uses it over HTTP, chromium_test.go
-// somebody with a browser. The tests are in the other files.
+// somebody with a browser. The tests are in the other files; those of load_test.go can run for as long as one wants.
 package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -85,15 +86,19 @@ func build(t *testing.T, pkg string) string {
 	return path
 }
 
-// freeAddress returns an address of this machine's at which nobody listens.
+// freeAddress returns an address of this machine's at which nobody listens, below the ports that systems give to outgoing
+// connections: a server that was killed gets the same one again.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000)))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			_ = listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // eventually waits until something holds.

@@ -6,12 +6,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os/exec"
-	"strconv"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -45,7 +48,7 @@ func startInstance(t *testing.T, address string, environ []string) *instance {
 	}()
 	t.Cleanup(func() {
 		i.kill()
-		if t.Failed() {
+		if t.Failed() && i.output.Len() > 0 {
 			t.Logf("what the instance at %s wrote, at the end:\n%s", i.url, tail(i.output.String(), 3000))
 		}
 	})
@@ -91,56 +94,81 @@ func tail(text string, length int) string { return text[max(0, len(text)-length)
 type fleet struct {
 	url       string
 	logto     *authtest.Server
+	options   authtest.Options // the provider's
 	redis     *redisServer
+	transport *http.Transport // of the load balancer
+	arrived   atomic.Int64    // requests at the public address
+
+	mu        sync.Mutex
 	instances []*instance
-	arrived   atomic.Int64 // requests at the public address
 }
 
-// instanceHeader is how a request to the provider tells which instance sent it.
+// instanceHeader is how a request to the provider tells which instance sent it, by its URL.
 const instanceHeader = "X-Instance"
 
-// newFleet starts three instances. The provider is strict: each refresh rotates the refresh token, and one that is used
-// again after its grace ends the grant.
+// newFleet starts three instances that know one API and no organization.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	heavy(t)
-	f := &fleet{redis: newRedis(t)}
-	public := httptest.NewServer(http.HandlerFunc(f.forward))
-	t.Cleanup(public.Close)
-	f.url = public.URL
-	var options authtest.Options
-	f.logto, options = newLogto(t, f.url, func(options *authtest.Options) {
-		options.RotateAlways = true
+	return newFleetOn(t, func(options *authtest.Options) {
 		options.Resources = options.Resources[:1]
 		options.Organizations = nil
 	})
-	for i := range 3 {
-		// Each instance has a way of its own to the provider.
-		inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.Header.Set(instanceHeader, strconv.Itoa(i))
-			f.logto.Handler().ServeHTTP(w, r)
-		}))
-		t.Cleanup(inside.Close)
-		address := freeAddress(t)
-		environ := append(settings(f.url, address, f.redis.url(), f.logto, options), "LOGTO_INTERNAL_ENDPOINT="+inside.URL)
-		f.instances = append(f.instances, startInstance(t, address, environ))
+}
+
+// newFleetOn starts three instances. The provider is strict: each refresh rotates the refresh token, and one that is used
+// again after its grace ends the grant.
+func newFleetOn(t *testing.T, change func(*authtest.Options)) *fleet {
+	t.Helper()
+	heavy(t)
+	f := &fleet{redis: newRedis(t), transport: &http.Transport{MaxIdleConnsPerHost: 256}, instances: make([]*instance, 3)}
+	public := httptest.NewServer(http.HandlerFunc(f.forward))
+	t.Cleanup(public.Close)
+	f.url = public.URL
+	f.logto, f.options = newLogto(t, f.url, func(options *authtest.Options) {
+		options.RotateAlways = true
+		change(options)
+	})
+	for i := range f.instances {
+		f.start(t, i)
 	}
 	return f
+}
+
+// start starts an instance, in the place of one that has ended or of none.
+func (f *fleet) start(t *testing.T, place int) {
+	t.Helper()
+	address := freeAddress(t)
+	// Each instance has a way of its own to the provider.
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set(instanceHeader, "http://"+address)
+		f.logto.Handler().ServeHTTP(w, r)
+	}))
+	t.Cleanup(inside.Close)
+	environ := append(settings(f.url, address, f.redis.url(), f.logto, f.options), "LOGTO_INTERNAL_ENDPOINT="+inside.URL)
+	i := startInstance(t, address, environ)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.instances[place] = i
 }
 
 // forward is a load balancer: each instance that lives in turn, and for a request that changes nothing the next one if one
 // dies over it.
 func (f *fleet) forward(w http.ResponseWriter, r *http.Request) {
 	first := int(f.arrived.Add(1))
-	for try := range f.instances {
-		i := f.instances[(first+try)%len(f.instances)]
-		if i.hasEnded() {
+	f.mu.Lock()
+	instances := slices.Clone(f.instances)
+	f.mu.Unlock()
+	for try := range instances {
+		i := instances[(first+try)%len(instances)]
+		if i == nil || i.hasEnded() {
 			continue
 		}
 		target, _ := url.Parse(i.url)
 		failed := false
 		proxy := httputil.ReverseProxy{
-			Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target) },
+			Transport: f.transport,
+			ErrorLog:  log.New(io.Discard, "", 0), // an instance that dies in mid-answer is no news here
+			Rewrite:   func(p *httputil.ProxyRequest) { p.SetURL(target) },
 			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 				if failed = r.Method == http.MethodGet && r.Context().Err() == nil; !failed {
 					http.Error(w, fmt.Sprintf("load balancer: %v", err), http.StatusBadGateway)

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -150,8 +151,9 @@ func TestGrantLost(t *testing.T) {
 
 // killSender kills the instance that sent a request.
 func (f *fleet) killSender(t *testing.T, r *http.Request) {
-	i, err := strconv.Atoi(r.Header.Get(instanceHeader))
-	if err != nil {
+	sender := r.Header.Get(instanceHeader)
+	i := slices.IndexFunc(f.instances, func(i *instance) bool { return i.url == sender })
+	if i < 0 {
 		t.Errorf("a request that no instance sent: %v", r.URL)
 		return
 	}

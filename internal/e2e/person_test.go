@@ -26,16 +26,20 @@ type person struct {
 
 func newPerson(t *testing.T, app string, logto *authtest.Server) *person {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	must(t, err)
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &person{app, &http.Client{
+	return &person{app, newClient(transport), logto.Browser()}
+}
+
+// newClient returns one without any cookies.
+func newClient(transport http.RoundTripper) *http.Client {
+	jar, _ := cookiejar.New(nil) // without options nothing can be wrong
+	return &http.Client{
 		Transport:     transport,
 		Jar:           jar,
 		Timeout:       45 * time.Second, // longer than the application gives itself
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, logto.Browser()}
+	}
 }
 
 // answer is a response, read.
@@ -46,6 +50,16 @@ type answer struct {
 }
 
 func (a answer) location() string { return a.header.Get("Location") }
+
+// session returns the session's cookie that the answer sets; nil if it sets none.
+func (a answer) session() *http.Cookie {
+	for _, cookie := range (&http.Response{Header: a.header}).Cookies() {
+		if cookie.Name == "sid" {
+			return cookie
+		}
+	}
+	return nil
+}
 
 // isOutage reports whether the answer is what an outage of Redis must look like.
 func (a answer) isOutage() bool {

@@ -39,7 +39,13 @@ func newSite(t *testing.T) *site {
 func newSiteOn(t *testing.T, redisURL string, change ...func(*authtest.Options)) *site {
 	t.Helper()
 	address := freeAddress(t)
-	s := &site{url: "http://" + address, log: &logBuffer{}}
+	return newSiteBehind(t, "http://"+address, address, redisURL, change...)
+}
+
+// newSiteBehind starts one at an address that is not its public one.
+func newSiteBehind(t *testing.T, public, address, redisURL string, change ...func(*authtest.Options)) *site {
+	t.Helper()
+	s := &site{url: public, log: &logBuffer{}}
 	var options authtest.Options
 	s.logto, options = newLogto(t, s.url, change...)
 	cfg, err := config.Load(config.DefaultPath, settings(s.url, address, redisURL, s.logto, options))
