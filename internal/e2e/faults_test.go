@@ -4,11 +4,9 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,137 +140,4 @@ func TestRedisKilledDuringRefresh(t *testing.T) {
 		t.Errorf("%d refreshes, want 1", n)
 	}
 	ada.wantRefresh(t)
-}
-
-// Redis is killed under load and comes back with what it had on disk: whoever was told to be signed in still is, whoever
-// was told to be signed out still is, nobody ever sees another's page, and all else in between is 503.
-func TestRedisKilledUnderLoad(t *testing.T) {
-	heavy(t)
-	t.Parallel()
-	redis := newRedis(t)
-	const people = 24
-	s := newSiteOn(t, redis.url(), func(options *authtest.Options) {
-		for i := range people {
-			user := authtest.User{Username: fmt.Sprintf("user%d", i), Password: "x", Name: fmt.Sprintf("Person %d.", i)}
-			options.Users = append(options.Users, user)
-		}
-	})
-	l := &load{t: t, ctx: t.Context(), site: s}
-	for i := range people {
-		l.people = append(l.people, newPerson(t, s.url, s.logto))
-		must(t, l.people[i].signIn(t.Context(), fmt.Sprintf("user%d", i)))
-	}
-	stop := make(chan struct{})
-	var workers sync.WaitGroup
-	for i := range people {
-		workers.Go(func() {
-			for round := 0; ; round++ {
-				select {
-				case <-stop:
-					return
-				default:
-					l.use(i, round)
-				}
-			}
-		})
-	}
-	for range 2 {
-		l.more(&l.pages, 400)
-		redis.kill()
-		l.more(&l.outages, 100)
-		redis.start()
-		l.more(&l.pages, 400)
-	}
-	close(stop)
-	workers.Wait()
-	for i := range people {
-		if l.look(i, true) {
-			t.Errorf("person %d: 503 although Redis is back", i)
-		}
-	}
-	for _, p := range l.signedOut {
-		p.wantSignedIn(t, false, "with the cookie of a session that was signed out")
-	}
-	t.Logf("%d pages, %d sign-ins, %d answers of 503", l.pages.Load(), l.signIns.Load(), l.outages.Load())
-}
-
-// load is many people who use the application at once.
-type load struct {
-	t                       *testing.T
-	ctx                     context.Context
-	site                    *site
-	people                  []*person
-	pages, signIns, outages atomic.Int64
-
-	mu        sync.Mutex
-	signedOut []*person // browsers that still have the cookie of a session that was signed out
-}
-
-// use does what a person does: mostly looks at pages, sometimes signs out and in again.
-func (l *load) use(i, round int) {
-	switch {
-	case i%4 == 0 && round%20 == 19:
-		l.signOutAndIn(i)
-	default:
-		l.look(i, true)
-	}
-}
-
-// look gets the home page, and compares who it greets.
-func (l *load) look(i int, signedIn bool) (outage bool) {
-	a, err := l.people[i].get(l.ctx, "/")
-	switch {
-	case err != nil:
-		l.t.Errorf("person %d: %v", i, err)
-	case a.isOutage():
-		l.outages.Add(1)
-		return true
-	case a.status != http.StatusOK || strings.Contains(a.body, fmt.Sprintf("Person %d.", i)) != signedIn || strings.Count(a.body, "<h1>") != 1:
-		l.t.Errorf("person %d, signed in: %v, sees %d: %.2000s", i, signedIn, a.status, a.body)
-	default:
-		l.pages.Add(1)
-	}
-	return false
-}
-
-// signOutAndIn goes on trying until both are done: after a 503 nobody knows whether it was.
-func (l *load) signOutAndIn(i int) {
-	before := newPerson(l.t, l.site.url, l.site.logto)
-	if err := before.copyCookies(l.people[i]); err != nil {
-		l.t.Error(err)
-	}
-	l.insist(i, "signs out", func(p *person) error {
-		a, err := p.post(l.ctx, "/sign-out", nil)
-		if err == nil && a.status != http.StatusSeeOther {
-			err = fmt.Errorf("POST /sign-out: %d", a.status)
-		}
-		return err
-	})
-	l.look(i, false)
-	l.mu.Lock()
-	l.signedOut = append(l.signedOut, before)
-	l.mu.Unlock()
-	l.insist(i, "signs in", func(p *person) error { return p.signIn(l.ctx, fmt.Sprintf("user%d", i)) })
-	l.signIns.Add(1)
-}
-
-func (l *load) insist(i int, what string, try func(*person) error) {
-	for l.ctx.Err() == nil {
-		switch err := try(l.people[i]); {
-		case err == nil:
-			return
-		case strings.Contains(err.Error(), ": 503"):
-			l.outages.Add(1)
-		default:
-			l.t.Errorf("person %d %s: %v", i, what, err)
-			return
-		}
-	}
-}
-
-// more waits until a counter has grown by so much.
-func (l *load) more(counter *atomic.Int64, by int64) {
-	l.t.Helper()
-	goal := counter.Load() + by
-	eventually(l.t, fmt.Sprintf("%d more answers", by), func() bool { return counter.Load() >= goal })
 }
