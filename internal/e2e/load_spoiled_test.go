@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 		{"a back-channel logout that ends nothing", each(1, "POST /backchannel-logout", say(200, "")), ended},
 		{"a sign-out of all others that ends nothing", each(1, "POST /protected/sessions", redirect("/protected/sessions")), ended},
 		{"a sign-in from before an end", forgetEnds, ended[1:]},
-		{"a sign-in that nothing overtook", each(10, "GET /callback", say(400, "You were signed out")), []invariant{noSignOut}},
+		{"a sign-in that nothing overtook", each(10, "GET /callback", say(400, "ended while you were signing in")), []invariant{noSignOut}},
 		{"a page that asks to sign in", each(10, "GET /protected/tokens", redirect("/sign-in")), []invariant{noSignOut}},
 		{"a home page that shows nobody", each(10, "GET /", say(200, "")), []invariant{noSignOut}},
 		{"an outage that sets the session's cookie", each(10, "GET /", setCookie(say(503, ""), 0)), []invariant{outageIsOutage}},

@@ -125,7 +125,7 @@ func (u *user) callback(ctx context.Context, address string, l *login) {
 		return
 	case a.status == http.StatusSeeOther && u.login != nil:
 		return // the load balancer repeated it; the session there was goes on
-	case a.status == http.StatusBadRequest && strings.Contains(a.body, "You were signed out"):
+	case a.status == http.StatusBadRequest && strings.Contains(a.body, "ended while you were signing in"):
 		u.crowd.tally.add("  overtaken by an end", 1)
 		if l.status() == lives {
 			u.crowd.tally.violate(noSignOut, "a sign-in of %s was overtaken by nothing", l.account.name)
