@@ -249,8 +249,8 @@ func (c *crowd) signedOut(l *login) {
 	case away, c.slow.Load() > refreshed.UnixNano(): // nobody could have saved the token
 		c.tally.add("  signed out by that while Redis was away or hung too", 1)
 	default:
-		c.tally.violate(noSignOutByKill, "%s is signed out, %v after the refresh and %v after the kill",
-			l.account.name, time.Since(refreshed), time.Since(killed))
+		c.tally.violate(noSignOutByKill, "%s is signed out, %v after the refresh and %v after the kill; later ones: %v",
+			l.account.name, time.Since(refreshed), time.Since(killed), c.killedAfter(killed))
 	}
 }
 
@@ -330,6 +330,18 @@ func (c *crowd) lost(g *grant) (refreshed, killed time.Time) {
 		killed = time.Time{} // by then it was saved, or given up
 	}
 	return g.at, killed
+}
+
+// killedAfter returns how long after a kill there were others, which may have hit who had taken over.
+func (c *crowd) killedAfter(killed time.Time) (later []time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, at := range c.killed {
+		if at.After(killed) {
+			later = append(later, at.Sub(killed))
+		}
+	}
+	return later
 }
 
 // kill kills an instance, counts how many refreshes that may have broken off, and reads its log.
