@@ -20,7 +20,7 @@ import (
 
 // Two tests that can run for as long as one wants; -v shows what they counted:
 //
-//	go test ./internal/e2e -v -run 'TestLoad$' -load 10m -browsers 300 -timeout 20m
+//	go test ./internal/e2e -v -run 'TestLoad$' -load 10m -browsers 300 -kill-redis 20s -timeout 20m
 //	go test ./internal/e2e -v -run TestFlood -flood 1000000 -timeout 20m
 var (
 	loadTime      = flag.Duration("load", 10*time.Second, "TestLoad: how long the browsers use the application")
