@@ -60,6 +60,7 @@ type tab struct {
 	mu         sync.Mutex
 	complaints []string
 	requested  []string // addresses
+	isForeign  bool     // the page is a real Logto's, whose faults are not ours
 }
 
 // newBrowser opens a tab of a browser that shares nothing with others.
@@ -121,7 +122,11 @@ func (m mode) emulate(ctx context.Context, target *chromedp.Target) error {
 func (b *tab) listen(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	complain := func(format string, args ...any) { b.complaints = append(b.complaints, fmt.Sprintf(format, args...)) }
+	complain := func(format string, args ...any) {
+		if !b.isForeign {
+			b.complaints = append(b.complaints, fmt.Sprintf(format, args...))
+		}
+	}
 	switch e := event.(type) {
 	case *log.EventEntryAdded:
 		isFault := e.Entry.Level == log.EntryLevelWarning || e.Entry.Level == log.EntryLevelError
@@ -139,7 +144,10 @@ func (b *tab) listen(event any) {
 		}
 	case *network.EventRequestWillBeSent:
 		b.requested = append(b.requested, e.Request.URL)
-		if address := e.Request.URL; !strings.HasPrefix(address, b.site.url+"/") && !strings.HasPrefix(address, b.site.logto.URL+"/") {
+		if e.Type == network.ResourceTypeDocument {
+			b.isForeign = b.site.logto == nil && !strings.HasPrefix(e.Request.URL, b.site.url+"/")
+		}
+		if address := e.Request.URL; !strings.HasPrefix(address, b.site.url+"/") && !strings.HasPrefix(address, b.site.provider+"/") {
 			complain("request to %s", address)
 		}
 	}
@@ -255,7 +263,7 @@ func (b *tab) want(path string, texts ...string) {
 func (b *tab) atProvider(path string) {
 	b.t.Helper()
 	at, err := url.Parse(b.where())
-	if err != nil || "http://"+at.Host != b.site.logto.URL || at.Path != path {
+	if err != nil || "http://"+at.Host != b.site.provider || at.Path != path {
 		b.t.Fatalf("at %s, want the provider's %s:\n%s", at, path, b.text("body"))
 	}
 }

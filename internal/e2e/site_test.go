@@ -21,9 +21,10 @@ import (
 // site is the application and its provider, in this process. The provider has another host than the application, as in
 // production, so that browsers tell the two sites apart.
 type site struct {
-	url   string
-	logto *authtest.Server
-	log   *logBuffer
+	url      string
+	provider string           // its URL
+	logto    *authtest.Server // nil for a real one
+	log      *logBuffer
 }
 
 // newSite starts one with the demo's data on an in-memory Redis.
@@ -48,7 +49,15 @@ func newSiteBehind(t *testing.T, public, address, redisURL string, change ...fun
 	s := &site{url: public, log: &logBuffer{}}
 	var options authtest.Options
 	s.logto, options = newLogto(t, s.url, change...)
-	cfg, err := config.Load(config.DefaultPath, settings(s.url, address, redisURL, s.logto, options))
+	s.provider = s.logto.URL
+	s.serve(t, settings(s.url, address, redisURL, s.logto, options))
+	return s
+}
+
+// serve starts the application with these settings.
+func (s *site) serve(t *testing.T, environ []string) {
+	t.Helper()
+	cfg, err := config.Load(config.DefaultPath, environ)
 	must(t, err)
 	app, err := server.Listen(cfg, slog.New(slog.NewJSONHandler(s.log, nil)))
 	must(t, err)
@@ -60,7 +69,6 @@ func newSiteBehind(t *testing.T, public, address, redisURL string, change ...fun
 		}
 	})
 	t.Cleanup(func() { stop(); serving.Wait() })
-	return s
 }
 
 // newLogto starts a provider with the demo's data.
