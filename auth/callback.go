@@ -79,29 +79,25 @@ func (s *Session) start(ctx context.Context, claims IDTokenClaims, identity []by
 	if err != nil {
 		return err
 	}
-	var before Person
-	if identity, err := s.storage.Identity(ctx); err == nil && identity != nil {
-		before, _ = personOf(identity) // one that can't be read is nobody
-	}
 	var replaced tokenSet
-	if before.Subject != "" && before.Subject != claims.Subject {
-		replaced, _ = s.tokens(ctx) // what can't be read can't be revoked
+	before, err := s.storage.Identity(ctx)
+	if err == nil && before != nil {
+		if person, err := personOf(before); err == nil && person.Subject != claims.Subject {
+			replaced, _ = s.tokens(ctx) // what can't be read can't be revoked
+		}
 	}
 	started, err := s.storage.Start(ctx, claims.Subject, claims.SessionID, pending.began(), identity, tokens)
 	if err != nil {
 		return err
 	}
 	if !started {
-		// Logto gives all sign-ins of a browser the same grant: that of a session that lives on must not be revoked, nor, later
-		// and in the background, that of the next sign-in.
-		if before.Subject != claims.Subject {
-			if err := s.client.tryRevoke(ctx, set); err != nil {
-				s.client.log.WarnContext(ctx, "tokens not revoked", "error", err)
-			}
+		// Not in the background: Logto gives the next sign-in of this browser the same grant.
+		if err := s.revokeUnshared(ctx, claims, set); err != nil {
+			s.client.log.WarnContext(ctx, "tokens not revoked", "error", err)
 		}
 		return ErrOvertaken
 	}
-	s.client.revokeSoon(ctx, replaced, 0)
+	s.revokeSoon(ctx, before, replaced, 0)
 	return nil
 }
 

@@ -16,6 +16,8 @@ type Memory struct {
 	signIns  map[string]memorySignIn
 	used     memoryReplays
 	signedIn bool
+	subject  string
+	sid      string
 	identity []byte
 	tokens   []byte
 
@@ -51,10 +53,10 @@ func (m *Memory) UseSignIn(_ context.Context, state string, life time.Duration) 
 }
 
 // Start implements [Storage].
-func (m *Memory) Start(_ context.Context, _, _ string, _ time.Time, identity, tokens []byte) (started bool, err error) {
+func (m *Memory) Start(_ context.Context, subject, sid string, _ time.Time, identity, tokens []byte) (started bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.signedIn, m.identity, m.tokens = true, slices.Clone(identity), slices.Clone(tokens)
+	m.signedIn, m.subject, m.sid, m.identity, m.tokens = true, subject, sid, slices.Clone(identity), slices.Clone(tokens)
 	return true, nil
 }
 
@@ -116,6 +118,13 @@ func (m *Memory) TryLock(ctx context.Context, _ time.Duration) (context.Context,
 
 // IsDue implements [Storage]: nobody can say so here.
 func (m *Memory) IsDue() bool { return false }
+
+// HasSession implements [Storage].
+func (m *Memory) HasSession(_ context.Context, subject, sid string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.signedIn && m.subject == subject && m.sid == sid, nil
+}
 
 // EndDead implements [Storage].
 func (m *Memory) EndDead(ctx context.Context) error { return m.End(ctx) }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -31,8 +32,8 @@ type SignOutOptions struct {
 // RP-Initiated Logout 1.0 §2). Signing out when nobody is signed in is no error, and leads to that URL too.
 //
 // An error that is [ErrProvider] says that Logto can't be reached: the person is signed out here, but perhaps not there.
-// The tokens are revoked in the background, if that is possible half a minute later. With any other error, the
-// Storage's, the person is still signed in.
+// The tokens are revoked in the background, if that is possible half a minute later, and the person has not signed in
+// again by then. With any other error, the Storage's, the person is still signed in.
 func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, error) {
 	tokens, err := s.storage.Tokens(ctx)
 	if err != nil {
@@ -58,7 +59,7 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 		_, err = s.client.provider.within(ctx, 5*time.Second)
 	}
 	if err != nil {
-		s.client.revokeSoon(ctx, set, retryRevocation)
+		s.revokeSoon(ctx, identity, set, retryRevocation)
 	}
 	if errors.Is(err, ErrProvider) {
 		return "", fmt.Errorf("sign out: %w", err)
@@ -84,18 +85,21 @@ func (c *Client) isHint(ctx context.Context, set tokenSet) bool {
 // retryRevocation is how long after a failure revoking is tried once more.
 const retryRevocation = 30 * time.Second
 
-// revokeSoon revokes in the background, after a while and once more if that fails.
-func (c *Client) revokeSoon(ctx context.Context, set tokenSet, after time.Duration) {
+// revokeSoon revokes the tokens of a session that has ended, in the background: after a while and once more if that fails.
+func (s *Session) revokeSoon(ctx context.Context, identity []byte, set tokenSet, after time.Duration) {
+	c := s.client
 	if _, token := set.revocable(); token == "" {
 		return
 	}
+	var claims IDTokenClaims
+	_ = json.Unmarshal(payloadOf(identity), &claims) // what can't be read is nobody's
 	const failure = "tokens not revoked"
 	started := c.background.run(ctx, failure, func(ctx context.Context, later func(time.Duration)) (err error) {
 		for _, wait := range []time.Duration{after, retryRevocation - after} {
 			if wait > 0 {
 				later(wait)
 			}
-			if err = c.tryRevoke(ctx, set); err == nil {
+			if err = s.revokeUnshared(ctx, claims, set); err == nil {
 				return nil
 			}
 		}
@@ -106,14 +110,20 @@ func (c *Client) revokeSoon(ctx context.Context, set tokenSet, after time.Durati
 	}
 }
 
-func (c *Client) tryRevoke(ctx context.Context, set tokenSet) error {
+// revokeUnshared revokes unless another session would end by that: Logto gives one grant to all sign-ins of a person in one
+// session there, whether it asked for the password or not.
+func (s *Session) revokeUnshared(ctx context.Context, claims IDTokenClaims, set tokenSet) error {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
-	p, err := c.provider.get(ctx)
+	shared, err := s.storage.HasSession(ctx, claims.Subject, claims.SessionID)
+	if shared || err != nil {
+		return err
+	}
+	p, err := s.client.provider.get(ctx)
 	if err != nil {
 		return err
 	}
-	return c.revoke(ctx, p, set)
+	return s.client.revoke(ctx, p, set)
 }
 
 // revocable returns the token whose revocation ends the whole grant at Logto.

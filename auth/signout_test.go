@@ -203,6 +203,49 @@ func TestRevocationIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestSharedGrant: at Logto, all sign-ins of a person in one session there have one grant. What is revoked late must not
+// end a session that has begun since, or that was never ended.
+func TestSharedGrant(t *testing.T) {
+	wantStanding := func(t *testing.T, a *app, revocations int) {
+		t.Helper()
+		synctest.Wait()
+		a.wantCalls(t, authtest.Revocation, revocations)
+		if _, err := a.session.AccessToken(t.Context(), "", auth.ForceRefresh()); err != nil || !a.isSignedIn(t) {
+			t.Errorf("the grant was revoked: %v", err)
+		}
+	}
+	for name, prompt := range map[string][]auth.Prompt{
+		"signed in again":                 nil,
+		"signed in again with a password": {auth.PromptLogin, auth.PromptConsent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newApp(t, inMemory)
+				a.signIn(t)
+				a.idp.On(authtest.Revocation, authtest.Status(http.StatusServiceUnavailable)).Times(1)
+				_, err := a.session.SignOut(t.Context(), auth.SignOutOptions{})
+				a.wantError(t, err, auth.ErrProvider)
+				time.Sleep(time.Second)
+				if _, err := a.callback(a.visit(t, auth.SignInOptions{Prompt: prompt})); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				wantStanding(t, a, 1)
+			})
+		})
+	}
+	t.Run("another sign-in overtaken", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := newApp(t, inMemory)
+			a.signIn(t)
+			query := a.visit(t, auth.SignInOptions{})
+			_, err := a.client.Session(overtaken{a.storage}).HandleSignInCallback(t.Context(), query)
+			a.wantError(t, err, auth.ErrOvertaken)
+			wantStanding(t, a, 0)
+		})
+	})
+}
+
 // TestAnotherPersonSignsIn in the same browser: what the first had granted is revoked, as at their sign-out. Who signs in
 // again keeps it: at Logto the grant is the same.
 func TestAnotherPersonSignsIn(t *testing.T) {

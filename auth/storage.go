@@ -41,6 +41,9 @@ type Storage interface {
 	TryLock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error)
 	// End ends the session for every instance, as the person wants. Ending none is no error.
 	End(ctx context.Context) error
+	// HasSession reports whether a session of the subject lives that began with this sid; it may be of another browser.
+	// It may be called after the request has ended.
+	HasSession(ctx context.Context, subject, sid string) (bool, error)
 	// EndDead ends it because Logto does not give tokens for it any more.
 	EndDead(ctx context.Context) error
 }

@@ -78,6 +78,25 @@ func (b *Browser) EndOthers(ctx context.Context) (int, error) {
 	return b.store.endAll(ctx, &b.redis, tags, at.id, "", ByOther, "")
 }
 
+// HasSession reports whether a session of a subject lives that began with the provider's session ID, or without one if it
+// is empty: in any browser.
+func (b *Browser) HasSession(ctx context.Context, subject, sid string) (bool, error) {
+	hashed := "-"
+	if sid != "" {
+		hashed = hashSID(sid)
+	}
+	for _, tag := range b.store.tags(subject) {
+		reply, err := b.store.conn().run(ctx, patience, "look for a session", hasSIDScript, []string{personKey(tag)}, sessionPrefix(tag), hashed)
+		if err != nil {
+			return false, err
+		}
+		if reply[0] == int64(done) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // tags returns the place of a session in which somebody is signed in, and the tags under which their sessions lie; nil if
 // nobody is.
 func (b *Browser) tags() (*place, []string) {

@@ -130,6 +130,32 @@ func TestEndBy(t *testing.T) {
 	}
 }
 
+func TestHasSession(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		one, two, none := jar{}, jar{}, jar{}
+		one.signIn(t, s.Store, "ada", "sid-1")
+		two.signIn(t, s.Store, "ada", "sid-2")
+		none.signIn(t, s.Store, "bob", "")
+		b, _ := two.load(t, s.Store)
+		must(t, b.End(t.Context()))
+		for _, tt := range []struct {
+			subject, sid string
+			want         bool
+		}{
+			{"ada", "sid-1", true},
+			{"ada", "sid-2", false}, // has ended
+			{"ada", "", false},
+			{"bob", "sid-1", false},
+			{"bob", "", true},
+			{"nobody", "sid-1", false},
+		} {
+			if got, err := b.HasSession(t.Context(), tt.subject, tt.sid); err != nil || got != tt.want {
+				t.Errorf("of %s by %q: %v, %v; want %v", tt.subject, tt.sid, got, err, tt.want)
+			}
+		}
+	})
+}
+
 // Whatever starts and ends at once, the index has exactly the sessions that there are.
 func TestIndexUnderConcurrency(t *testing.T) {
 	s := newSite(t, DefaultConfig(), Options{})

@@ -193,6 +193,15 @@ for sid, id in pairs(dead) do
 end
 return answer`)
 
+// hasSIDScript answers whether a session of an index has the provider's session ID.
+// KEYS person · ARGV session prefix, hash of the provider's session ID or "-"
+var hasSIDScript = redis.NewScript(read + `
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local s = read(ARGV[1] .. id)
+  if s and s.sid == ARGV[2] then return {1} end
+end
+return {0}`)
+
 // toldScript notes that the browser of an ended session was told, and answers whether it was not told before.
 // KEYS session
 var toldScript = redis.NewScript(`
