@@ -419,6 +419,7 @@ func TestWire(t *testing.T) {
 	t.Run("resource", p.testResource)
 	t.Run("organization", p.testOrganization)
 	t.Run("revocation", p.testRevocation)
+	t.Run("one grant in one session", p.testOneGrant)
 	t.Run("end session", p.testEndSession)
 	t.Run("offline access outlives the session", p.testOfflineAccess)
 	t.Run("back channel", p.testBackchannel)
@@ -918,6 +919,25 @@ func (p *provider) testRevocation(t *testing.T) {
 	wantError(t, got, 401, "invalid_token", "invalid token provided")
 	if !strings.HasPrefix(got.header.Get("WWW-Authenticate"), "Bearer ") {
 		t.Errorf("WWW-Authenticate: %q", got.header.Get("WWW-Authenticate"))
+	}
+}
+
+// testOneGrant: all sign-ins of a person in one session have one grant, with a password or without; another browser's has
+// its own.
+func (p *provider) testOneGrant(t *testing.T) {
+	for _, prompt := range []string{"consent", "login consent"} {
+		b := p.browser()
+		first, second, elsewhere := p.signedIn(t, b), p.signedIn(t, b, "prompt", prompt), p.signedIn(t, p.browser())
+		_, before := p.token(t, first.body["id_token"])
+		_, after := p.token(t, second.body["id_token"])
+		if first.body["refresh_token"] == second.body["refresh_token"] || before["sid"] != after["sid"] {
+			t.Errorf("%s: refresh tokens %v and %v, sid %v and %v", prompt, first.body["refresh_token"], second.body["refresh_token"], before["sid"], after["sid"])
+		}
+		token, _ := first.body["refresh_token"].(string)
+		p.post(t, "/token/revocation", url.Values{"token": {token}}, true)
+		p.wantEnded(t, second)
+		p.wantAlive(t, elsewhere)
+		p.wantAlive(t, p.signedIn(t, b)) // the session lives, and gives a new one
 	}
 }
 
