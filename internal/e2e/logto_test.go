@@ -17,10 +17,10 @@ import (
 
 const (
 	period = 2 * time.Second // SESSION_REVALIDATE
-	// A change that Logto does not tell must be seen after a period; a second more, for those are counted in whole seconds;
-	// and what Logto and the browser take on a busy machine.
+	// A change of which Logto tells nothing must be seen after a period, which is counted in whole seconds. The rest is what
+	// Logto and the browser take on a busy machine.
 	inPeriod = period + 2*time.Second
-	atOnce   = time.Second // one that it tells
+	atOnce   = 2 * time.Second
 )
 
 // TestRealLogto is what becomes of a person's sign-in when something changes at a real Logto, as the person sees it in a
@@ -305,13 +305,13 @@ func (a *afterSignIn) renamed(t *testing.T) {
 }
 
 func (a *afterSignIn) keysRotated(t *testing.T) {
-	_, idle := a.signedIn(t, a.asking) // and then does nothing for two rotations
+	_, idle := a.signedIn(t, a.asking) // who then does nothing until the key of the ID token is gone
 	p, b := a.signedIn(t, a.asking)
-	for i, family := range []string{"EC", "RSA", "EC"} {
-		change := "the signing key is rotated to another " + family
+	for i, family := range []string{"EC", "RSA", "EC", "EC"} { // at the end there are only keys as at the beginning
+		change := "the signing key is rotated: " + family
 		a.rotate(t, family)
 		name := fmt.Sprintf("After %d", i)
-		a.shows(b, change, "home: nothing; a later refresh is believed", inPeriod, func() { a.rename(t, p, name) }, "/", b.says("Hello, "+name))
+		a.shows(b, change, "home: nothing; a later refresh is taken over", inPeriod, func() { a.rename(t, p, name) }, "/", b.says("Hello, "+name))
 		start := time.Now()
 		a.signedIn(t, a.asking)
 		a.note("… a new sign-in", "home: Hello", time.Since(start))
@@ -322,7 +322,7 @@ func (a *afterSignIn) keysRotated(t *testing.T) {
 	if asked := idle.asked("/oidc/session/end"); asked.Has("id_token_hint") || asked.Get("client_id") != a.asking.appID {
 		t.Errorf("asked for %v", asked)
 	}
-	a.note("… sign-out after three rotations", "home: “You are signed out.”, without id_token_hint", time.Since(start))
+	a.note("… and two later, a sign-out", "home: “You are signed out.”, without id_token_hint", time.Since(start))
 	idle.open("/sign-in")
 	idle.atProvider("/sign-in")
 }
@@ -337,7 +337,7 @@ func (a *afterSignIn) secretReplaced(t *testing.T) {
 	b.click(`nav a[href="/protected/sessions"]`)
 	b.want("/protected/sessions", "This browser")
 	a.asking.setSecret(t, secret)
-	a.shows(b, "the secret is replaced, and then its file", "home: nothing; a later refresh is believed", inPeriod,
+	a.shows(b, "the secret is replaced, and then its file", "home: nothing; a later refresh is taken over", inPeriod,
 		func() { a.rename(t, p, "Later") }, "/", b.says("Hello, Later"))
 	start := time.Now()
 	a.signedIn(t, a.asking)

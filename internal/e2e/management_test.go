@@ -11,13 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // realLogto is a Logto that others have started, seen by its Management API. What is made there is deleted after the test.
@@ -37,7 +37,8 @@ type realLogto struct {
 //	LOGTO_TEST_ORG_ID LOGTO_TEST_RESOURCES LOGTO_TEST_SCOPES   as for TestWire in auth/authtest
 //	LOGTO_TEST_PID                                             its process, to be stopped for a while; without it: not tested
 //
-// Logto must reach this machine at 127.0.0.1.
+// Logto must reach this machine at 127.0.0.1. The test rotates its signing key, and makes people, a role, webhooks and
+// applications of its own, which it deletes.
 func needLogto(t *testing.T) *realLogto {
 	t.Helper()
 	for _, name := range []string{"ENDPOINT", "ADMIN_ENDPOINT", "MANAGEMENT_SECRET", "PASSWORD", "ORG_ID", "RESOURCES", "SCOPES"} {
@@ -244,9 +245,14 @@ func (l *realLogto) replaceSecret(t *testing.T, appID string) string {
 // freeze lets Logto hang until thaw, for a minute at most.
 func (l *realLogto) freeze(t *testing.T) (thaw func()) {
 	t.Helper()
+	limit := exec.Command("sh", "-c", `sleep 60; kill -CONT "$0"`, strconv.Itoa(l.pid)) // should this process be killed
+	must(t, limit.Start())
 	thaw = func() { _ = syscall.Kill(l.pid, syscall.SIGCONT) } // it runs, or there is none
-	limit := time.AfterFunc(time.Minute, thaw)
-	t.Cleanup(func() { limit.Stop(); thaw() })
+	t.Cleanup(func() {
+		thaw()
+		_ = limit.Process.Kill() // it may have ended
+		_ = limit.Wait()
+	})
 	must(t, syscall.Kill(l.pid, syscall.SIGSTOP))
 	return thaw
 }
