@@ -342,7 +342,7 @@ func TestWithdrawnHint(t *testing.T) {
 		a.signIn(t)
 		for _, hinted := range []bool{true, false} {
 			a.idp.RotateKey()
-			time.Sleep(2 * time.Minute)
+			time.Sleep(6 * time.Second)
 			identity, _ := a.storage.Identity(t.Context())
 			tokens, _ := a.storage.Tokens(t.Context())
 			address, err := a.session.SignOut(t.Context(), auth.SignOutOptions{PostLogoutRedirectURI: homeURI})

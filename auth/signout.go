@@ -17,6 +17,10 @@ const revokeTimeout = 3 * time.Second
 // maxHint bounds the ID token in the end-session URL, in bytes: servers refuse longer URLs, and the client ID will do.
 const maxHint = 4 << 10
 
+// recent is how old what Logto publishes may be at a sign-out. It is short, for who replaces a key and withdraws the old one
+// does so within a minute; and the instance asks once for all who sign out meanwhile.
+const recent = 5 * time.Second
+
 // SignOutOptions say where Logto sends the browser after it ended its own session.
 type SignOutOptions struct {
 	// PostLogoutRedirectURI must be registered in Logto to the letter.
@@ -56,7 +60,7 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 	case token != "" && p.RevocationEndpoint != "":
 		err = s.client.revoke(ctx, p, set)
 	default: // nothing else tells whether the browser would find Logto
-		_, err = s.client.provider.within(ctx, 5*time.Second)
+		_, err = s.client.provider.within(ctx, recent)
 	}
 	if err != nil {
 		s.revokeSoon(ctx, identity, set, retryRevocation)
@@ -78,7 +82,7 @@ func (c *Client) isHint(ctx context.Context, set tokenSet) bool {
 	if err != nil {
 		return false
 	}
-	keys, err := c.keys.within(ctx, time.Minute)
+	keys, err := c.keys.within(ctx, recent)
 	return err == nil && len(h.fitting(keys)) > 0
 }
 
