@@ -311,6 +311,9 @@ func (l *logto) testBackchannel(t *testing.T) {
 		if err != nil || claims.Subject != result.Claims.Subject || claims.SessionID != result.Claims.SessionID || claims.SessionID == "" {
 			t.Errorf("%+v, %v", claims, err)
 		}
+		if err := l.client.LogoutDone(t.Context(), claims); err != nil {
+			t.Error(err)
+		}
 		if _, err := l.client.VerifyLogoutToken(t.Context(), token); !errors.Is(err, auth.ErrInvalidToken) {
 			t.Errorf("the same token twice: %v", err)
 		}
