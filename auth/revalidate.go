@@ -90,7 +90,11 @@ func isOutage(err error) bool {
 // askUserInfo is for a session without a refresh token: as long as its access token is good, so is the session. The answer's
 // claims take the place of the ID token's; that can't be a hint at sign-out any more.
 func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
-	body, err := s.client.userInfo(ctx, Secret(set.Access[target{}.key()].Value))
+	token := Secret(set.Access[target{}.key()].Value)
+	if token == "" {
+		return s.endDead(ctx, errors.New("no token to ask with"))
+	}
+	body, err := s.client.userInfo(ctx, token)
 	if isUnauthorized(err) {
 		return s.endDead(ctx, err)
 	}

@@ -158,8 +158,8 @@ func (s *Session) ClearAccessTokens(ctx context.Context) error {
 	return s.clear(ctx, func(set *tokenSet) { clear(set.Access) })
 }
 
-// ClearAllTokens forgets the refresh token too: the person stays signed in here, but any further token needs a new
-// sign-in. It does not revoke them at Logto; SignOut does.
+// ClearAllTokens forgets the refresh token too: the person stays signed in here until Logto is to be asked again, which nobody
+// can then, and any further token needs a new sign-in. It does not revoke them at Logto; SignOut does.
 func (s *Session) ClearAllTokens(ctx context.Context) error {
 	return s.clear(ctx, func(set *tokenSet) { clear(set.Access); set.RefreshToken = "" })
 }
