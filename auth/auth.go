@@ -153,8 +153,8 @@ type Client struct {
 	replays   Replays
 	log       *slog.Logger
 
-	background *background
-	outage     outage
+	revocations, revalidations *background
+	outage                     outage
 }
 
 // New checks the configuration and makes no request: Logto's discovery document and keys are fetched when they are
@@ -191,7 +191,7 @@ func New(config Config) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.Default()
 	}
-	c.background = newBackground(c.log)
+	c.revocations, c.revalidations = newBackground(c.log, 64), newBackground(c.log, 256)
 	c.provider = c.newProviderCache()
 	c.keys = c.newKeyCache()
 	return c, nil
@@ -222,7 +222,8 @@ func (c *Client) withSecret(call func(secret string) error) error {
 }
 
 // Session is what one person's browser does with Logto, as one request sees it. It is cheap: make one per request,
-// on that request's storage.
+// on that request's storage. A refresh may outlive the request, and so do the values of its context: give its methods
+// the request's own context, not an object that a framework uses again.
 func (c *Client) Session(storage Storage) *Session { return &Session{client: c, storage: storage} }
 
 // union returns the distinct strings of both lists in order.

@@ -18,10 +18,8 @@ type background struct {
 	tasks  sync.WaitGroup
 }
 
-const maxBackground = 256
-
-func newBackground(log *slog.Logger) *background {
-	return &background{log: log, places: make(chan struct{}, maxBackground), closing: make(chan struct{})}
+func newBackground(log *slog.Logger, places int) *background {
+	return &background{log: log, places: make(chan struct{}, places), closing: make(chan struct{})}
 }
 
 // run runs a task, unless too many are under way or the Client is closed. later waits, but not when it is being closed.
@@ -58,11 +56,13 @@ func (b *background) later(d time.Duration) {
 // Close ends what the Client does in the background. What was to be tried again later is tried at once, and Close returns when
 // all is done: after half a minute at the most, in which a refresh may still save its token.
 func (c *Client) Close() {
-	c.background.mu.Lock()
-	if !c.background.closed {
-		c.background.closed = true
-		close(c.background.closing)
+	for _, b := range []*background{c.revocations, c.revalidations} {
+		b.mu.Lock()
+		if !b.closed {
+			b.closed = true
+			close(b.closing)
+		}
+		b.mu.Unlock()
+		defer b.tasks.Wait()
 	}
-	c.background.mu.Unlock()
-	c.background.tasks.Wait()
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -20,6 +21,12 @@ type CallbackResult struct {
 // codeLife is for how long a code can be exchanged at most (RFC 6749 §4.1.2 recommends ten times that, Logto has this).
 const codeLife = time.Minute
 
+// A CallbackOption changes which sign-ins are accepted.
+type CallbackOption int
+
+// OnlyAfterLogin accepts a sign-in only if it began with PromptLogin: any other is overtaken.
+const OnlyAfterLogin CallbackOption = 0
+
 // HandleSignInCallback ends the sign-in that the callback's query belongs to: it spends the code for tokens, verifies the
 // ID token, and starts a session under a new ID.
 //
@@ -27,9 +34,12 @@ const codeLife = time.Minute
 // [*OAuthError] with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the
 // token endpoint (invalid_grant: the code is bad, used or expired); [ErrInvalidToken] and [ErrProvider] are Logto's fault;
 // others are the Storage's.
-func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values) (CallbackResult, error) {
+func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (CallbackResult, error) {
 	pending, err := s.takeSignIn(ctx, query)
 	result := CallbackResult{ReturnTo: pending.ReturnTo}
+	if err == nil && slices.Contains(options, OnlyAfterLogin) && !pending.Login {
+		err = ErrOvertaken
+	}
 	if err != nil {
 		return result, fmt.Errorf("sign-in callback: %w", err)
 	}

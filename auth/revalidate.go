@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,11 +37,12 @@ func (s *Session) revalidate(ctx context.Context) {
 		return
 	}
 	done := make(chan struct{})
-	started := s.client.background.run(ctx, "revalidation", func(ctx context.Context, _ func(time.Duration)) error {
+	var asking atomic.Bool
+	started := s.client.revalidations.run(ctx, "revalidation", func(ctx context.Context, _ func(time.Duration)) error {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		return s.ask(ctx)
+		return s.ask(ctx, &asking)
 	})
 	if !started {
 		return
@@ -51,25 +53,35 @@ func (s *Session) revalidate(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 	case <-timer.C:
-		s.client.outage.note(true)
+		if asking.Load() { // and not waiting for the storage
+			s.client.outage.note(true)
+		}
 	}
 }
 
-// ask asks if nobody else does.
-func (s *Session) ask(ctx context.Context) error {
+// ask asks if nobody else does, or just has. It sets asking for as long as Logto is asked.
+func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 	pause := revalidatePause
 	if period := s.client.config.Revalidate; period > 0 {
 		pause = min(pause, period)
 	}
 	held, release, err := s.storage.TryLock(ctx, pause)
 	if err != nil || held == nil {
+		s.client.outage.leave()
 		return err
 	}
 	defer release()
+	identity, err := s.storage.Identity(held)
+	if err != nil || identity == nil || !s.client.isDue(identity, s.storage) {
+		s.client.outage.leave()
+		return err
+	}
 	set, err := s.tokens(held)
 	if err != nil {
 		return err
 	}
+	asking.Store(true)
+	defer asking.Store(false)
 	if set.RefreshToken == "" {
 		err = s.askUserInfo(ctx, held, set)
 	} else {
@@ -92,11 +104,12 @@ func isOutage(err error) bool {
 func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
 	token := Secret(set.Access[target{}.key()].Value)
 	if token == "" {
-		return s.endDead(ctx, errors.New("no token to ask with"))
+		return s.endDead(held, errors.New("no token to ask with"))
 	}
 	body, err := s.client.userInfo(ctx, token)
+	s.client.outage.note(isOutage(err))
 	if isUnauthorized(err) {
-		return s.endDead(ctx, err)
+		return s.endDead(held, err)
 	}
 	if err != nil {
 		return err
@@ -148,6 +161,15 @@ func (o *outage) mayTry() bool {
 	}
 	o.next = now.Add(revalidatePause)
 	return true
+}
+
+// leave gives the try to the next one: this one had nothing to ask.
+func (o *outage) leave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.next.IsZero() {
+		o.next = time.Now()
+	}
 }
 
 func (o *outage) note(down bool) {

@@ -440,3 +440,29 @@ func TestUserInfoIsKept(t *testing.T) {
 		t.Errorf("the ID token says %q", claims.Name.Value())
 	}
 }
+
+// TestAbortedPage: a browser that goes away says nothing of Logto, and stops nobody from being asked about.
+func TestAbortedPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, revalidating)
+		a.signIn(t)
+		time.Sleep(4 * time.Minute)
+		a.idp.On(authtest.UserInfo, authtest.Delay(time.Second))
+		a.idp.On(authtest.Token, authtest.Delay(time.Second)).Times(1)
+		for _, call := range []func(ctx context.Context) error{
+			func(ctx context.Context) error { _, err := a.session.FetchUserInfo(ctx); return err },
+			func(ctx context.Context) error { _, err := a.session.AccessToken(ctx, shopping); return err },
+		} {
+			ctx, leave := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			ctx, abort := context.WithCancel(ctx)
+			time.AfterFunc(50*time.Millisecond, abort)
+			_ = call(ctx)
+			leave()
+		}
+		time.Sleep(5 * time.Minute)
+		a.idp.Suspend("ada")
+		if got := a.name(t); got != "" {
+			t.Errorf("signed in as %q", got)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/hmac"
@@ -205,11 +206,13 @@ func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, er
 		MaxAge:      options.MaxAge,
 		Login:       slices.Contains(options.Prompt, PromptLogin),
 	}
-	value, err := json.Marshal(pending)
-	if err != nil {
+	var value bytes.Buffer
+	encoder := json.NewEncoder(&value)
+	encoder.SetEscapeHTML(false) // which would make six bytes of "&"
+	if err := encoder.Encode(pending); err != nil {
 		return "", fmt.Errorf("sign in: %w", err)
 	}
-	pending.state, pending.secret = s.storage.SealSignIn(value)
+	pending.state, pending.secret = s.storage.SealSignIn(value.Bytes())
 	query := address.Query()
 	for name, values := range s.client.authorizationRequest(options, pending) {
 		query[name] = values

@@ -98,7 +98,7 @@ func (s *Session) revokeSoon(ctx context.Context, identity []byte, set tokenSet,
 	var claims IDTokenClaims
 	_ = json.Unmarshal(payloadOf(identity), &claims) // what can't be read is nobody's
 	const failure = "tokens not revoked"
-	started := c.background.run(ctx, failure, func(ctx context.Context, later func(time.Duration)) (err error) {
+	started := c.revocations.run(ctx, failure, func(ctx context.Context, later func(time.Duration)) (err error) {
 		for _, wait := range []time.Duration{after, retryRevocation - after} {
 			if wait > 0 {
 				later(wait)

@@ -256,7 +256,7 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 		}
 	}
 	if isInvalidGrant(err) {
-		return Token{}, s.endDead(ctx, err)
+		return Token{}, s.endDead(held, err)
 	}
 	if err != nil {
 		return Token{}, err
@@ -273,9 +273,9 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 	return s.adopt(ctx, held, t, token, set.RefreshToken)
 }
 
-// endDead ends the session whose grant is dead.
-func (s *Session) endDead(ctx context.Context, cause error) error {
-	if err := s.storage.EndDead(ctx); err != nil {
+// endDead ends the session whose grant is dead: that of the lock, even if it was lost.
+func (s *Session) endDead(held context.Context, cause error) error {
+	if err := s.storage.EndDead(context.WithoutCancel(held)); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return fmt.Errorf("%w: %w", ErrSignInRequired, cause)
@@ -344,7 +344,7 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 		return identity, nil
 	})
 	if errors.Is(err, errOtherSubject) {
-		return Token{}, s.endDead(ctx, err)
+		return Token{}, s.endDead(held, err)
 	}
 	if err != nil {
 		return Token{}, fmt.Errorf("save tokens: %w", err)
@@ -411,7 +411,9 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 		token, err = config.Token(oidc.ClientContext(ctx, c.http))
 		return providerError(ctx, "refresh", err)
 	})
-	c.outage.note(isOutage(err))
+	if !errors.Is(ctx.Err(), context.Canceled) { // which says nothing of Logto
+		c.outage.note(isOutage(err))
+	}
 	return token, err
 }
 

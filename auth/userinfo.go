@@ -47,7 +47,9 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 		return UserInfo{}, fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
 	}
 	if now := (Person{info.Subject, info.DisplayName(), info.Picture.Value()}); now != person {
-		return info, s.keepPerson(ctx, now)
+		if err := s.keepPerson(ctx, now); err != nil { // the answer is good all the same
+			s.client.log.WarnContext(ctx, "what user info says of the person is not kept", "error", err)
+		}
 	}
 	return info, nil
 }
@@ -66,9 +68,7 @@ func (c *Client) userInfo(ctx context.Context, token Secret) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.getJSON(ctx, p.UserinfoEndpoint, token)
-	c.outage.note(isOutage(err))
-	return body, err
+	return c.getJSON(ctx, p.UserinfoEndpoint, token)
 }
 
 func isUnauthorized(err error) bool {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -49,25 +50,24 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 		return WebhookEvent{}, fmt.Errorf("webhook: %w", err)
 	}
 	var event struct {
-		Name           string    `json:"event"`
-		CreatedAt      time.Time `json:"createdAt"`
-		UserID         string    `json:"userId"`
-		OrganizationID string    `json:"organizationId"`
-		Added          []string  `json:"addedUserIds"`
-		Removed        []string  `json:"removedUserIds"`
-		Data           struct {
-			ID        string `json:"id"`
-			Suspended bool   `json:"isSuspended"`
-		} `json:"data"`
+		Name           string          `json:"event"`
+		CreatedAt      time.Time       `json:"createdAt"`
+		UserID         string          `json:"userId"`
+		OrganizationID string          `json:"organizationId"`
+		Added          []string        `json:"addedUserIds"`
+		Removed        []string        `json:"removedUserIds"`
+		Data           json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(body, &event); err != nil || event.Name == "" || event.CreatedAt.IsZero() {
 		return WebhookEvent{}, fmt.Errorf("webhook: %w: not an event", ErrInvalidOption)
 	}
-	if event.UserID == "" { // which interaction events have; in those about data it is the data's
-		event.UserID = event.Data.ID
+	var person struct {
+		ID        string `json:"id"`
+		Suspended bool   `json:"isSuspended"`
 	}
+	_ = json.Unmarshal(event.Data, &person) // in other events it is something else, a list even
 	return WebhookEvent{
-		Name: event.Name, CreatedAt: event.CreatedAt, UserID: event.UserID, Suspended: event.Data.Suspended,
+		Name: event.Name, CreatedAt: event.CreatedAt, UserID: cmp.Or(event.UserID, person.ID), Suspended: person.Suspended,
 		OrganizationID: event.OrganizationID, Members: append(event.Added, event.Removed...), Body: body,
 	}, nil
 }

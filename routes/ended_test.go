@@ -270,3 +270,54 @@ func TestLogNamesNobody(t *testing.T) {
 		t.Error("the log names the person")
 	}
 }
+
+// TestBegunBeforeTheEnd: a sign-in that began before its browser was signed out elsewhere does not get round the password.
+func TestBegunBeforeTheEnd(t *testing.T) {
+	for name, end := range map[string]func(s *site, b *browser){
+		"one session, by another browser": func(s *site, b *browser) {
+			other := s.signedIn(t, "ada")
+			for _, row := range decode[sessionsPage](t, other.getJSON("/protected/sessions")).Sessions {
+				if !row.Current {
+					other.post("/protected/sessions", url.Values{"end": {row.ID}})
+				}
+			}
+		},
+		"dead grant": func(s *site, b *browser) {
+			s.logto.On(authtest.Token, authtest.OAuthError(400, "invalid_grant", "grant request is invalid")).Times(1)
+			b.want(b.post("/protected/tokens", url.Values{"resource": {shopping}}), 303, "")
+		},
+		"signed out while Logto was away": func(s *site, b *browser) {
+			s.logto.On(authtest.Revocation, authtest.Reset).Times(1)
+			b.want(b.post("/sign-out", nil), 200, "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			b := s.signedIn(t, "ada")
+			callback := b.begin("/sign-in?return_to=/protected/sessions", "ada")
+			end(s, b)
+			b.want(b.get(callback), 400, "")
+			if b.isSignedIn() {
+				t.Error("signed in without the password")
+			}
+			if got := b.prompt(); got != withLogin {
+				t.Errorf("the next sign-in asks for %q", got)
+			}
+			b.signIn("ada", "/")
+		})
+	}
+}
+
+// TestNoticeOutlivesAnOutage: what could not be told is told later.
+func TestNoticeOutlivesAnOutage(t *testing.T) {
+	s := newSite(t)
+	b := s.signedIn(t, "ada")
+	b.post("/sign-out", nil)
+	b.setCookie("sid", s.signedIn(t, "grace").cookies()["sid"])
+	s.redis.down()
+	if a := b.get("/"); a.status != 503 || len(a.header["Set-Cookie"]) > 0 {
+		t.Errorf("%d, Set-Cookie %q", a.status, a.header["Set-Cookie"])
+	}
+	s.redis.up()
+	b.wantTold("/", "You are signed out.")
+}

@@ -31,12 +31,16 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	if err != nil {
 		return err
 	}
+	notice := ""
+	if status < http.StatusInternalServerError { // an outage changes nothing in the browser
+		notice = app.notice(c)
+	}
 	html, err := app.Pages.Render(name, templates.Page{
 		Lang:      c.GetString(languageKey),
 		Path:      c.Request.URL.Path,
 		RequestID: c.GetString(requestIDKey),
 		User:      user,
-		Notice:    app.notice(c),
+		Notice:    notice,
 		Data:      data,
 	})
 	if err != nil {

@@ -48,11 +48,15 @@ func (app App) goToLogto(c *gin.Context, first auth.FirstScreen) error {
 // callback is where Logto sends the browser back to.
 func (app App) callback(c *gin.Context) error {
 	ctx, session := c.Request.Context(), app.session(c)
-	result, err := session.HandleSignInCallback(ctx, c.Request.URL.Query())
+	var options []auth.CallbackOption
+	if app.asksForPassword(c) {
+		options = append(options, auth.OnlyAfterLogin) // also if it began before that was so
+	}
+	result, err := session.HandleSignInCallback(ctx, c.Request.URL.Query(), options...)
 	if errors.Is(err, auth.ErrUnknownSignIn) {
 		// Back or reload, after it has succeeded.
 		if signedIn, err := session.IsAuthenticated(ctx); err == nil && signedIn {
-			c.Redirect(http.StatusSeeOther, "/")
+			c.Redirect(http.StatusSeeOther, localPath(result.ReturnTo))
 			return nil
 		}
 	}

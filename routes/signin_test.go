@@ -278,7 +278,7 @@ func TestOutageDuringSignIn(t *testing.T) {
 	})
 }
 
-// TestUsedState: a callback counts once; who is signed in by it finds home by Back and reload.
+// TestUsedState: a callback counts once; who is signed in by it gets to the page that was wanted by Back and reload too.
 func TestUsedState(t *testing.T) {
 	s := newSite(t)
 	b := s.browser(t)
@@ -286,7 +286,7 @@ func TestUsedState(t *testing.T) {
 	b.want(b.get(callback), 303, "/protected/sessions")
 	before, exchanges := b.cookies(), s.logto.Count(authtest.Token)
 	for range 3 {
-		b.want(b.get(callback), 303, "/")
+		b.want(b.get(callback), 303, "/protected/sessions")
 	}
 	if !maps.Equal(before, b.cookies()) || s.logto.Count(authtest.Token) != exchanges {
 		t.Error("a reload is more than a reload")
@@ -296,6 +296,19 @@ func TestUsedState(t *testing.T) {
 	b.want(a, 400, "")
 	if !strings.Contains(a.body, `href="/sign-in?return_to=%2Fprotected%2Fsessions"`) {
 		t.Errorf("trying again does not lead to the page that was wanted: %s", a.body)
+	}
+}
+
+// TestLongReturn: what is odd in an address does not make the state longer than a callback takes.
+func TestLongReturn(t *testing.T) {
+	s := newSite(t)
+	for _, odd := range []string{"&<>", "\u2028", "é", `"`, "%00"} {
+		page := "/protected/sessions?q=" + strings.Repeat(odd, 980/len(odd))
+		b := s.browser(t)
+		a := b.get(b.begin(toSignIn(page), "ada"))
+		if a.status != 303 || !strings.HasPrefix(a.header.Get("Location"), "/protected/sessions?q=") {
+			t.Errorf("%q: %d to %s", odd, a.status, a.header.Get("Location"))
+		}
 	}
 }
 

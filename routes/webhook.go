@@ -14,20 +14,20 @@ import (
 // onEvent does what an event of Logto's calls for. An event of your own goes here. It may come twice, or never: what must not
 // be missed is found out by revalidation.
 func (app App) onEvent(ctx context.Context, event auth.WebhookEvent) (err error) {
+	ends, changed := false, event.Members
 	switch event.Name {
 	case auth.EventUserSuspension:
-		if event.Suspended {
-			_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt)
-		}
+		ends = event.Suspended
 	case auth.EventUserDeleted, auth.EventPasswordReset:
-		_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt)
+		ends = true
 	case auth.EventUserData:
-		_, err = app.Sessions.MarkDue(ctx, event.UserID)
-	case auth.EventOrganizationUsers:
-		for _, member := range event.Members {
-			_, dueErr := app.Sessions.MarkDue(ctx, member)
-			err = errors.Join(err, dueErr)
-		}
+		changed = []string{event.UserID}
+	}
+	if ends && event.UserID != "" {
+		_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt)
+	}
+	for i := 0; i < len(changed) && err == nil; i++ {
+		_, err = app.Sessions.MarkDue(ctx, changed[i])
 	}
 	return err
 }

@@ -52,6 +52,7 @@ func TestWebhookRequests(t *testing.T) {
 		{"signed with the other key", known, sign("old", known), 200},
 		{"upper case", known, strings.ToUpper(sign("new", known)), 200},
 		{"unknown", unknown, sign("new", unknown), 200},
+		{"about a list", `{"event":"Role.Scopes.Updated","createdAt":"` + now + `","data":[{"id":"x"}]}`, sign("new", `{"event":"Role.Scopes.Updated","createdAt":"`+now+`","data":[{"id":"x"}]}`), 200},
 		{"of nobody", `{"event":"User.Deleted","createdAt":"` + now + `"}`, sign("new", `{"event":"User.Deleted","createdAt":"`+now+`"}`), 200},
 		{"both keys as one", known, sign("new old", known), 401},
 		{"no key", known, sign("", known), 401},
@@ -65,6 +66,11 @@ func TestWebhookRequests(t *testing.T) {
 	} {
 		if a := s.event(t, tt.body, tt.signature); a.status != tt.want || a.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d, want %d: %s", tt.name, a.status, tt.want, a.body)
+		}
+	}
+	for _, key := range s.redis.Keys() {
+		if !strings.Contains(key, s.app.Sessions.Label("nobody")) {
+			t.Errorf("what names nobody left %s", key)
 		}
 	}
 	if a := s.browser(t).get("/webhooks/logto"); a.status != 405 {

@@ -349,11 +349,11 @@ func (b *Browser) start(ctx context.Context, subject, sid string, began time.Tim
 			args = append(args, "d", values)
 		}
 	}
-	var marks []string
-	for _, tag := range b.store.tags(subject) {
-		marks = append(marks, endedKeys(tag, hashed)...)
+	err := b.refuseOvertaken(ctx, b.store.tags(subject)[1:], hashed, began)
+	var fresh record
+	if err == nil {
+		fresh, err = b.redis.start(ctx, b.store.cfg, at, endedKeys(at.tag, hashed), args...)
 	}
-	fresh, err := b.redis.start(ctx, b.store.cfg, at, marks, args...)
 	if err == nil {
 		fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true
 		err = b.supersede(ctx, at, &fresh, keep)
@@ -516,15 +516,22 @@ func (b *Browser) End(ctx context.Context) error {
 	if was {
 		b.store.setCookie(b.w, b.name, "", 0, b.store.options)
 	}
+	if err == nil {
+		b.clearValues()
+	}
 	return err
 }
 
 // EndDead ends the session because the provider does not give tokens for it any more. Its browser learns that by
-// [Browser.Ending], so the cookie stays.
+// [Browser.Ending], so the cookie stays. Under a lock it ends that lock's session and no other. It may come from another
+// goroutine than the request's, so it leaves alone the values that a handler may be reading.
 func (b *Browser) EndDead(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := b.at
+	if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder && l.at != at {
+		return nil
+	}
 	was, err := b.end(ctx, ByGrant)
 	if was {
 		b.grave, b.ending, b.told = at, Ending{ByGrant, time.Now()}, false
@@ -539,7 +546,6 @@ func (b *Browser) end(ctx context.Context, why Why) (was bool, err error) {
 		}
 	}
 	b.at, b.state, b.record, b.who = nil, live, record{}, nil
-	b.clearValues()
 	return was, nil
 }
 

@@ -107,6 +107,21 @@ func TestCluster(t *testing.T) {
 		everything(t, s)
 		moveSlots(t, s, nodes[1], signedIn(t, s.Store, 50))
 	})
+	t.Run("two keys", func(t *testing.T) {
+		old := NewKey()
+		j, rotated := jar{}, s.withKeys(NewKey(), old)
+		j.signIn(t, s.withKeys(old), "grace", "grace's")
+		j.signIn(t, rotated, "grace", "grace's")
+		if got := j.who(t, rotated); got != "grace" {
+			t.Errorf("signed in as %q", got)
+		}
+		_, err := s.withKeys(old).EndBy(t.Context(), "grace", "") // an instance that knows only the old one
+		must(t, err)
+		b, _ := jar{}.load(t, rotated)
+		if started, err := b.Start(t.Context(), "grace", "", time.Now().Add(-time.Minute), nil, nil); started || err != nil {
+			t.Errorf("Start = %v, %v; want it overtaken", started, err)
+		}
+	})
 	t.Run("one command", func(t *testing.T) {
 		if got := s.sent.during(func() { jars[0].who(t, s.Store) }); got != 1 {
 			t.Errorf("a page costs %d commands", got)

@@ -94,6 +94,26 @@ func endedKeys(tag, sid string) []string {
 // errOvertaken: an end from outside came after the sign-in began.
 var errOvertaken = errors.New("the sign-in was overtaken by a sign-out")
 
+// refuseOvertaken looks at the marks of a person's older tags, which are in other slots than the session that is to begin.
+func (b *Browser) refuseOvertaken(ctx context.Context, tags []string, sid string, began time.Time) error {
+	for _, tag := range tags {
+		for _, key := range endedKeys(tag, sid) {
+			var ended int64
+			err := b.redis.do(ctx, patience, "look for ends", func(ctx context.Context) (err error) {
+				ended, err = b.redis.rdb.Get(ctx, key).Int64()
+				return err
+			})
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return err
+			}
+			if ended > began.UnixMilli() {
+				return errOvertaken
+			}
+		}
+	}
+	return nil
+}
+
 // EndBy ends sessions from outside, as a back-channel logout does: those of a subject, those that began with a
 // provider's session ID, or with both, those of the subject that began with it. Sign-ins that began before can't start
 // one any more. It returns how many it ended.

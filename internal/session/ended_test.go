@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -334,5 +336,68 @@ func TestSIDEndsWithTheSession(t *testing.T) {
 	j.signIn(t, s.Store, "bob", "bob's")
 	if n, err := s.EndBy(t.Context(), "", "bob's"); n != 1 || err != nil {
 		t.Errorf("EndBy = %d, %v", n, err)
+	}
+}
+
+// A grant may turn out to be dead when the page has long gone on: what its handler reads is left alone, and what it saves is
+// refused.
+func TestEndDeadLeavesTheHandlerAlone(t *testing.T) {
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	j.signIn(t, s.Store, "ada", "")
+	must(t, j.values(t, s.Store, set("k", "v")))
+	r := j.request(t.Context())
+	b, err := s.Browser(httptest.NewRecorder(), r)
+	must(t, err)
+	session, err := s.Get(r, "sid")
+	must(t, err)
+	var late sync.WaitGroup
+	late.Go(func() { must(t, b.EndDead(t.Context())) })
+	for i := range 1000 {
+		session.Values["n"] = i
+	}
+	late.Wait()
+	if session.Values["k"] != "v" {
+		t.Error("the handler's values are gone")
+	}
+	if err := s.Save(r, httptest.NewRecorder(), session); !errors.Is(err, ErrEnded) {
+		t.Errorf("Save = %v", err)
+	}
+}
+
+// Under the lock of a session, EndDead ends that one and no other.
+func TestEndDeadOfAnotherSession(t *testing.T) {
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	j.signIn(t, s.Store, "ada", "")
+	b, w := j.load(t, s.Store)
+	held, release, err := b.TryLock(t.Context(), time.Second)
+	must(t, err)
+	defer release()
+	starts(t, b, "ada", "", []byte("identity of ada"), []byte("t"))
+	must(t, b.EndDead(held))
+	j.keep(w)
+	if got := j.who(t, s.Store); got != "ada" {
+		t.Errorf("signed in as %q", got)
+	}
+}
+
+// With memory full, people can still be asked about, and what comes of it is saved.
+func TestRevalidationWithFullMemory(t *testing.T) {
+	server := startRedis(t)
+	s, j := open(t, "redis://"+server.addr(), DefaultConfig()), jar{}
+	j.signIn(t, s.Store, "ada", "")
+	must(t, server.client().ConfigSet(t.Context(), "maxmemory", "1").Err())
+	if n, err := s.MarkDue(t.Context(), "ada"); n != 1 || err != nil {
+		t.Errorf("MarkDue = %d, %v", n, err)
+	}
+	b, _ := j.load(t, s.Store)
+	held, release, err := b.TryLock(t.Context(), time.Second)
+	if held == nil || err != nil {
+		t.Fatalf("TryLock: %v", err)
+	}
+	time.Sleep(2 * lockLife) // it is renewed
+	must(t, b.Update(held, func(i, tokens []byte) ([]byte, []byte, error) { return append(i, '!'), append(tokens, '!'), nil }))
+	release()
+	if got := j.who(t, s.Store); got != "ada!" {
+		t.Errorf("signed in as %q", got)
 	}
 }

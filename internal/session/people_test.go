@@ -235,6 +235,9 @@ func TestHundredSessions(t *testing.T) {
 			if signedIn := j.who(t, s.Store) != ""; signedIn != (i >= 3) {
 				t.Errorf("session %d: signed in %v", i, signedIn)
 			}
+			if b, _ := j.load(t, s.Store); (b.Ending() != nil) != (i < 3) {
+				t.Errorf("session %d: Ending = %v", i, b.Ending())
+			}
 		}
 	})
 }

@@ -111,7 +111,9 @@ if #KEYS > 2 then
   redis.call('ZADD', KEYS[2], now + life, ARGV[4])
   -- A hundred browsers are enough for a person; a program that signs in again and again must not make long lists.
   for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -101)) do
-    redis.call('DEL', string.sub(KEYS[1], 1, -#ARGV[4] - 1) .. id)
+    local key = string.sub(KEYS[1], 1, -#ARGV[4] - 1) .. id
+    local old = read(key)
+    if old then bury(key, old, 'o', now) end
     redis.call('ZREM', KEYS[2], id)
   end
   if redis.call('PTTL', KEYS[2]) < absolute then -- the index outlives its last member
@@ -130,6 +132,7 @@ if ARGV[2] ~= '' and holder(KEYS[1]) ~= ARGV[2] then return {3} end
 if s.version ~= ARGV[1] then
   return {2, unpack(redis.call('HMGET', KEYS[1], 'm', 'h', 'd', 't'))}
 end
+if ARGV[2] ~= '' then redis.call('HDEL', KEYS[1], ARGV[3]) end -- what the holder of the lock got is saved if memory is full, too
 for i = 3, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[i])
@@ -217,6 +220,7 @@ local count = 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local s = read(ARGV[1] .. id)
   if s then
+    redis.call('HDEL', ARGV[1] .. id, 'm')
     s.due, s.tried, count = (s.due + 1) % 4294967296, 0, count + 1
     write(ARGV[1] .. id, s)
   end
@@ -250,8 +254,9 @@ if ARGV[3] ~= '0' then
   local since = math.abs(now - s.tried) -- abs: a failover may turn the clock back
   if since < tonumber(ARGV[3]) then return {3, ARGV[3] - since} end
   s.tried = now
-  write(KEYS[1], s)
 end
+redis.call('HDEL', KEYS[1], 'x')
+write(KEYS[1], s)
 redis.call('HSET', KEYS[1], 'x', (now + ARGV[2]) .. ' ' .. ARGV[1])
 return {1, unpack(redis.call('HMGET', KEYS[1], 'm', 'h', 'd', 't'))}`)
 
@@ -259,6 +264,7 @@ return {1, unpack(redis.call('HMGET', KEYS[1], 'm', 'h', 'd', 't'))}`)
 // KEYS session · ARGV holder, life
 var renewScript = redis.NewScript(clock + holder + `
 if holder(KEYS[1]) ~= ARGV[1] then return {3} end
+redis.call('HDEL', KEYS[1], 'x')
 redis.call('HSET', KEYS[1], 'x', (now + ARGV[2]) .. ' ' .. ARGV[1])
 return {1}`)
 
