@@ -294,8 +294,8 @@ func BenchmarkLockLife(b *testing.B) {
 		}()
 	}
 	for _, tt := range []struct{ life, renewal time.Duration }{
-		{time.Second, 250 * time.Millisecond}, {1500 * time.Millisecond, 500 * time.Millisecond},
-		{lockLife, lockRenewal}, {3 * time.Second, time.Second}, {10 * time.Second, 3 * time.Second},
+		{time.Second, 250 * time.Millisecond}, {1500 * time.Millisecond, 500 * time.Millisecond}, {lockLife, lockRenewal},
+		{2 * time.Second, 400 * time.Millisecond}, {3 * time.Second, time.Second}, {10 * time.Second, 3 * time.Second},
 	} {
 		b.Run(fmt.Sprint(tt.life, " ", tt.renewal), func(b *testing.B) {
 			s := open(b, "redis://"+server.addr(), DefaultConfig())
