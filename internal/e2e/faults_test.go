@@ -141,3 +141,22 @@ func TestRedisKilledDuringRefresh(t *testing.T) {
 	}
 	ada.wantRefresh(t)
 }
+
+// A Redis that may evict sessions is told of in one line at start; one that may not, not.
+func TestEvictionIsToldOf(t *testing.T) {
+	t.Parallel()
+	const warning = "Redis may evict sessions"
+	redis := newRedis(t)
+	quiet := newSiteOn(t, newRedis(t).url())
+	for _, policy := range []string{"allkeys-lru", "volatile-ttl"} {
+		must(t, redis.client.ConfigSet(t.Context(), "maxmemory-policy", policy).Err())
+		s := newSiteOn(t, redis.url())
+		eventually(t, "a line about "+policy, func() bool { return strings.Contains(s.log.String(), warning) })
+		if strings.Count(s.log.String(), warning) != 1 || !strings.Contains(s.log.String(), policy) {
+			t.Errorf("log: %s", s.log)
+		}
+	}
+	if strings.Contains(quiet.log.String(), warning) {
+		t.Errorf("log without a reason: %s", quiet.log)
+	}
+}

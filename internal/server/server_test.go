@@ -238,3 +238,32 @@ func TestTooLarge(t *testing.T) {
 		}
 	}
 }
+
+// TestNoKey: over https, a missing SESSION_KEY is said in one line at start; and otherwise nothing.
+func TestNoKey(t *testing.T) {
+	for _, tt := range []struct {
+		baseURL string
+		key     session.Secret
+		lines   int
+	}{
+		{"https://www.example.com", "", 1},
+		{"https://www.example.com", session.Secret(session.NewKey()), 0},
+		{"http://localhost:3000", "", 0},
+	} {
+		cfg, _, _ := settings(t)
+		cfg.Server.BaseURL, cfg.Session.Key = tt.baseURL, tt.key
+		var log strings.Builder
+		s, err := Listen(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Serve(ctx); err != nil {
+			t.Error(err)
+		}
+		if lines := strings.Count(log.String(), "SESSION_KEY"); lines != tt.lines || strings.Contains(log.String(), string(tt.key)+" ") && tt.key != "" {
+			t.Errorf("%s: the log has %q", tt.baseURL, log.String())
+		}
+	}
+}
