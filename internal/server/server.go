@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -133,9 +134,11 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.rdb.Close()
 	defer s.auth.Close()
-	asking, stop := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	look, stop := context.WithCancel(ctx)
 	defer stop()
-	go s.warnOfEviction(asking)
+	looking.Go(func() { s.warnOfEviction(look) })
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {

@@ -135,8 +135,8 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 	return s.endAll(ctx, s.conn(), []string{tag}, "", hashed, ByLogout, "")
 }
 
-// EndBefore ends the sessions of a subject whose sign-in began before a time, for what happened to the account then. Sign-ins that
-// began before can't start one any more. It returns how many it ended.
+// EndBefore ends the sessions of a subject whose sign-in began before a time, for what happened to the account then. Other
+// sign-ins that began before can't start one any more. It returns how many it ended.
 func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time) (int, error) {
 	return s.endAll(ctx, s.conn(), s.tags(subject), "", "", ByAccount, strconv.FormatInt(before.UnixMilli(), 10))
 }

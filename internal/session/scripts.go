@@ -9,9 +9,9 @@ import (
 
 // A session is a hash, session:{tag}:id. It has few fields, for each costs about 50 bytes:
 //
-//	m  in clear, a space between: version, last seen, absolute end, when the sign-in began, hash of the provider's session ID or "-", count
-//	   of reasons to ask the provider again, when that was last tried, browser and system in words; a version is a number
-//	   that each save makes one larger, a time is in ms
+//	m  in clear, a space between: version, last seen, absolute end, when the sign-in began, hash of the provider's
+//	   session ID or "-", count of reasons to ask the provider again, when that was last tried, browser and system in
+//	   words; a version is a number that each save makes one larger, a time is in ms
 //	h  who is signed in, sealed: a person
 //	t  the tokens record, sealed
 //	d  a forker's values, sealed
