@@ -68,6 +68,12 @@ type Config struct {
 	// WebhookKey is the signing key of Logto's webhook, or two with a space between while it is replaced. Empty: no webhooks.
 	WebhookKey Secret `yaml:"webhook_key" env:"LOGTO_WEBHOOK_KEY"`
 
+	// DirectSignIn are the identity providers to which a person may go without Logto's own page between, each as Logto's
+	// parameter direct_sign_in has it: "social:google", "sso:<connector ID>".
+	DirectSignIn []string `yaml:"direct_sign_in" env:"LOGTO_DIRECT_SIGN_IN" envSeparator:" "`
+	// AccountCenter says that Logto's Account Center is enabled, where people change their own profile and password.
+	AccountCenter bool `yaml:"account_center" env:"LOGTO_ACCOUNT_CENTER"`
+
 	// Revalidate is how long what Logto said about a person is believed before it is asked again; 0: for as long as the
 	// session lasts.
 	Revalidate time.Duration `yaml:"-"`
@@ -113,6 +119,11 @@ func (c Config) Validate() error {
 	for _, resource := range c.Resources {
 		if !isResource(resource) {
 			fault("Resources", "holds %q, which is not an absolute URI without fragment (RFC 8707 §2)", resource)
+		}
+	}
+	for _, direct := range c.DirectSignIn {
+		if _, err := parseDirectSignIn(direct); err != nil {
+			fault("DirectSignIn", "holds %q, which is neither social:<target> nor sso:<connector ID>", direct)
 		}
 	}
 	return errors.Join(faults...)

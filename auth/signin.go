@@ -67,6 +67,16 @@ type DirectSignIn struct {
 	Target string // the connector's target, such as "google", or the enterprise connector's ID
 }
 
+// parseDirectSignIn reads Logto's own form of it, "social:google".
+func parseDirectSignIn(text string) (DirectSignIn, error) {
+	method, target, _ := strings.Cut(text, ":")
+	d := DirectSignIn{method, target}
+	if method != "social" && method != "sso" || target == "" || strings.ContainsAny(target, " :") {
+		return d, fmt.Errorf("%w: direct sign-in %q", ErrInvalidOption, text)
+	}
+	return d, nil
+}
+
 // SignInOptions say how a sign-in goes. Only RedirectURI is required.
 type SignInOptions struct {
 	// RedirectURI is the callback's address, as registered in Logto to the letter.

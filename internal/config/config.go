@@ -13,6 +13,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,6 +134,12 @@ func (s setting) set(text string) error {
 		*field = life
 	case *[]string:
 		*field = strings.Fields(text)
+	case *bool:
+		on, err := strconv.ParseBool(text)
+		if err != nil {
+			return s.fault("must be true or false")
+		}
+		*field = on
 	default:
 		s.value.SetString(text)
 	}
@@ -185,6 +192,9 @@ func (s setting) setYAML(value any) error {
 		}
 		*list = texts
 		return nil
+	}
+	if on, isBool := value.(bool); isBool {
+		value = strconv.FormatBool(on)
 	}
 	text, ok := value.(string) // to YAML, 0123 is the number 83
 	if !ok {

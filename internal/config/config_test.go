@@ -38,11 +38,13 @@ func TestShippedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Logto.Scopes = nil; len(want.Logto.Scopes) != 0 {
-		t.Errorf("default scopes %q", want.Logto.Scopes)
+	for _, list := range []*[]string{&got.Logto.Scopes, &got.Logto.Resources, &got.Logto.DirectSignIn} {
+		if len(*list) == 0 {
+			*list = nil
+		}
 	}
 	got.Logto.SecretAgain, want.Logto.SecretAgain = nil, nil // functions can't be compared
-	if got.Logto.Resources = nil; !reflect.DeepEqual(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("config.yaml sets\n%#v, the default is\n%#v", got, want)
 	}
 }
@@ -85,7 +87,7 @@ func TestSettings(t *testing.T) {
 		"LISTEN_ADDR server.listen_addr", "BASE_URL server.base_url",
 		"LOGTO_ENDPOINT logto.endpoint", "LOGTO_INTERNAL_ENDPOINT logto.internal_endpoint",
 		"LOGTO_APP_ID logto.app_id", "LOGTO_APP_SECRET logto.app_secret", "LOGTO_SCOPES logto.scopes", "LOGTO_RESOURCES logto.resources",
-		"LOGTO_WEBHOOK_KEY logto.webhook_key",
+		"LOGTO_WEBHOOK_KEY logto.webhook_key", "LOGTO_DIRECT_SIGN_IN logto.direct_sign_in", "LOGTO_ACCOUNT_CENTER logto.account_center",
 		"REDIS_URL redis.url", "SESSION_IDLE_TIMEOUT session.idle_timeout", "SESSION_ABSOLUTE_TIMEOUT session.absolute_timeout",
 		"SESSION_REVALIDATE session.revalidate",
 		"SESSION_KEY session.key",
