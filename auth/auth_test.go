@@ -61,6 +61,11 @@ func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {
 // rotating rotates refresh tokens at each use.
 func rotating(s *setup) { s.idp.RotateAlways = true }
 
+// withoutOrganizations asks for none, so that no sign-in asks userinfo what they are called.
+func withoutOrganizations(s *setup) {
+	s.config.Scopes = slices.DeleteFunc(s.config.Scopes, func(scope string) bool { return scope == auth.ScopeOrganizations })
+}
+
 func newApp(tb testing.TB, change ...func(*setup)) *app {
 	tb.Helper()
 	options := authtest.Demo("https://logto.example", homeURI)
@@ -118,6 +123,11 @@ func (a *app) newClient(tb testing.TB, change ...func(*auth.Config)) *auth.Clien
 // visit begins a sign-in, which ada goes through at Logto, and returns the callback's query.
 func (a *app) visit(tb testing.TB, options auth.SignInOptions) url.Values {
 	tb.Helper()
+	return a.visitAs(tb, "ada", options)
+}
+
+func (a *app) visitAs(tb testing.TB, who string, options auth.SignInOptions) url.Values {
+	tb.Helper()
 	if options.RedirectURI == "" {
 		options.RedirectURI = callbackURI
 	}
@@ -125,7 +135,7 @@ func (a *app) visit(tb testing.TB, options auth.SignInOptions) url.Values {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	target, err := a.browser.SignIn(context.Background(), address, "ada")
+	target, err := a.browser.SignIn(context.Background(), address, who)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -32,7 +32,7 @@ const OnlyAfterLogin CallbackOption = 0
 //
 // Errors: [ErrUnknownSignIn], [ErrOvertaken] and [ErrInvalidCallback] are the person's or an attacker's doing; an
 // [*OAuthError] with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the
-// token endpoint (invalid_grant: the code is bad, used or expired); [ErrInvalidToken] and [ErrProvider] are Logto's fault;
+// token endpoint (invalid_grant: the code is bad, used or expired); [ErrUnmetAuthentication]; [ErrInvalidToken] and [ErrProvider] are Logto's fault;
 // others are the Storage's.
 func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (CallbackResult, error) {
 	pending, err := s.takeSignIn(ctx, query)
@@ -68,11 +68,11 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if raw == "" {
 		return none, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
 	}
-	claims, identity, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
+	claims, payload, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
 	if err != nil {
 		return none, fmt.Errorf("ID token: %w", err)
 	}
-	if err := s.client.checkAuthTime(claims, pending); err != nil {
+	if err := s.client.checkAuthentication(claims, pending); err != nil {
 		return none, fmt.Errorf("ID token: %w", err)
 	}
 	set := tokenSet{
@@ -80,21 +80,30 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 		Access:       map[string]storedToken{target{}.key(): stored(token)},
 	}
 	set.setIDToken(raw)
-	return claims, s.start(ctx, claims, identity, set, pending)
+	return claims, s.start(ctx, claims, payload, set, pending)
 }
 
-// start starts the session. What another person had granted in the same browser is revoked, as at a sign-out.
-func (s *Session) start(ctx context.Context, claims IDTokenClaims, identity []byte, set tokenSet, pending pendingSignIn) error {
-	tokens, err := json.Marshal(set)
+// start starts the session. The active organization is as in the one before, if it was the same person's; what another person had
+// granted in the same browser is revoked, as at a sign-out.
+func (s *Session) start(ctx context.Context, claims IDTokenClaims, payload []byte, set tokenSet, pending pendingSignIn) error {
+	var replaced tokenSet
+	before, _ := s.storage.Identity(ctx) // what can't be read is neither kept nor revoked
+	person, _ := personOf(before)
+	if person.Subject != claims.Subject {
+		if person = (Person{}); before != nil {
+			replaced, _ = s.tokens(ctx)
+		}
+	}
+	names := s.client.organizationNames(ctx, claims, person, Secret(set.Access[target{}.key()].Value))
+	person = claims.person(claims.Subject, person)
+	person.name(names)
+	identity, err := identityOf(time.Now(), person, payload)
 	if err != nil {
 		return err
 	}
-	var replaced tokenSet
-	before, err := s.storage.Identity(ctx)
-	if err == nil && before != nil {
-		if person, err := personOf(before); err == nil && person.Subject != claims.Subject {
-			replaced, _ = s.tokens(ctx) // what can't be read can't be revoked
-		}
+	tokens, err := json.Marshal(set)
+	if err != nil {
+		return err
 	}
 	started, err := s.storage.Start(ctx, claims.Subject, claims.SessionID, pending.began(), identity, tokens)
 	if err != nil {
@@ -140,14 +149,17 @@ func (s *Session) takeSignIn(ctx context.Context, query url.Values) (pendingSign
 	return pending, nil
 }
 
-// checkAuthTime compares when the person signed in at Logto with what the sign-in asked for (OpenID Connect Core §3.1.2.1).
-func (c *Client) checkAuthTime(claims IDTokenClaims, pending pendingSignIn) error {
+// checkAuthentication compares when and how the person signed in at Logto with what the sign-in asked for (OpenID Connect Core
+// §3.1.2.1).
+func (c *Client) checkAuthentication(claims IDTokenClaims, pending pendingSignIn) error {
 	signedIn := claims.AuthTime.Time().Add(c.config.Leeway)
 	switch {
 	case pending.MaxAge > 0 && signedIn.Before(time.Now().Add(-pending.MaxAge)):
 		return fmt.Errorf("%w: auth_time is missing or older than max_age", ErrInvalidToken)
 	case pending.Login && signedIn.Before(pending.began()):
 		return fmt.Errorf("%w: auth_time is missing or from before prompt=login", ErrInvalidToken)
+	case len(pending.ACRValues) > 0 && !slices.Contains(pending.ACRValues, claims.ACR.Value()):
+		return ErrUnmetAuthentication
 	}
 	return nil
 }

@@ -100,6 +100,27 @@ type Profile struct {
 	OrganizationRoles Claim[[]string] `json:"organization_roles,omitzero"`
 }
 
+// HasRole reports whether the person has one of the roles.
+func (p Profile) HasRole(roles ...string) bool {
+	return slices.ContainsFunc(p.Roles.Value(), func(role string) bool { return slices.Contains(roles, role) })
+}
+
+// HasOrganizationRole reports whether the person has one of the roles in an organization.
+func (p Profile) HasOrganizationRole(organization string, roles ...string) bool {
+	return slices.ContainsFunc(p.RolesIn(organization), func(role string) bool { return slices.Contains(roles, role) })
+}
+
+// RolesIn returns the person's roles in an organization.
+func (p Profile) RolesIn(organization string) []string {
+	roles := []string{}
+	for _, both := range p.OrganizationRoles.Value() {
+		if id, role, _ := strings.Cut(both, ":"); id == organization && id != "" {
+			roles = append(roles, role)
+		}
+	}
+	return roles
+}
+
 // DisplayName is how to call the person: their name, or the next best claim; empty if there is none.
 func (p Profile) DisplayName() string {
 	for _, claim := range []Claim[string]{p.Name, p.Username, p.Email, p.PhoneNumber} {
@@ -209,6 +230,9 @@ type IDTokenClaims struct {
 	AuthorizedParty string      `json:"azp,omitzero"`
 	AccessTokenHash string      `json:"at_hash,omitzero"`
 	SessionID       string      `json:"sid,omitzero"` // of the session at Logto
+	// How the person signed in, such as [ACRMFA] and the methods of RFC 8176; Logto 1.46 and newer.
+	ACR Claim[string]   `json:"acr,omitzero"`
+	AMR Claim[[]string] `json:"amr,omitzero"`
 	Profile
 
 	// Extra are the claims that this package does not know, such as a tenant's custom claims.

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
@@ -144,7 +145,11 @@ func TestPerson(t *testing.T) {
 		t.Fatal(err)
 	}
 	person, err := a.session.Person(t.Context())
-	if err != nil || person != (auth.Person{Subject: claims.Subject, DisplayName: claims.DisplayName(), Picture: claims.Picture.Value()}) {
+	want := auth.Person{
+		Subject: claims.Subject, DisplayName: claims.DisplayName(), Picture: claims.Picture.Value(),
+		Organizations: []auth.Organization{{ID: acme, Name: "Acme"}},
+	}
+	if err != nil || !reflect.DeepEqual(person, want) {
 		t.Errorf("%+v, %v", person, err)
 	}
 }

@@ -56,7 +56,7 @@ func TestBasicRP(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.module, func(t *testing.T) {
-			a := newApp(t, tt.setup)
+			a := newApp(t, tt.setup, withoutOrganizations)
 			tt.misbehave(a.idp)
 			_, err := a.callback(a.visit(t, auth.SignInOptions{}))
 			a.wantError(t, err, tt.signIn)

@@ -10,6 +10,8 @@ type User struct {
 	Claims IDTokenClaims
 	// Info is what Logto's userinfo endpoint answered for this request; nil unless the guard was asked to fetch it.
 	Info *UserInfo
+	// Organization is the active one, a zero one if none is: see [OrganizationFrom].
+	Organization Organization
 }
 
 type userKey struct{}
@@ -24,6 +26,15 @@ func WithUser(ctx context.Context, user *User) context.Context {
 func UserFrom(ctx context.Context) *User {
 	user, _ := ctx.Value(userKey{}).(*User)
 	return user
+}
+
+// OrganizationFrom returns the active organization of the person whom a guard put into the context; false if there is none.
+func OrganizationFrom(ctx context.Context) (Organization, bool) {
+	user := UserFrom(ctx)
+	if user == nil || user.Organization.ID == "" {
+		return Organization{}, false
+	}
+	return user.Organization, true
 }
 
 type accessTokenKey struct{}

@@ -24,6 +24,9 @@ var (
 	ErrUnknownSignIn = errors.New("unknown sign-in")
 	// ErrOvertaken: the person's sessions were ended from outside after the sign-in had begun, so that none was started.
 	ErrOvertaken = errors.New("the sign-in was overtaken by a sign-out")
+	// ErrUnmetAuthentication: the sign-in was none of SignInOptions.ACRValues: the person has no second factor, or their Logto asks
+	// for none.
+	ErrUnmetAuthentication = errors.New("the sign-in lacks the asked-for acr")
 	// ErrInvalidCallback: the callback carries parameters that Logto does not send: repeated, missing, or the iss
 	// of another issuer (RFC 9207 §2.4).
 	ErrInvalidCallback = errors.New("invalid callback")

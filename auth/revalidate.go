@@ -139,7 +139,7 @@ func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
 			return nil, err
 		}
 		set.IDTokenHeader, set.IDTokenSignature = "", ""
-		return identityOf(time.Now(), Person{now.Subject, now.DisplayName(), now.Picture.Value()}, payload)
+		return identityOf(time.Now(), now.person(now.Subject, person), payload)
 	})
 }
 

@@ -52,6 +52,10 @@ type Person struct {
 	Subject     string `json:"sub"`
 	DisplayName string `json:"name"` // [Profile.DisplayName]; empty if there is none
 	Picture     string `json:"picture,omitempty"`
+
+	Organizations []Organization `json:"orgs,omitempty"` // whose member the person is; by name, or by ID where that is not known
+	Active        string         `json:"org,omitempty"`  // the ID of the active one; see [Session.SetOrganization]
+	Left          string         `json:"left,omitempty"` // see [Session.LeftOrganization]
 }
 
 // Person takes a fraction of the time of [Session.IDTokenClaims]. [ErrNotAuthenticated] if nobody is signed in.

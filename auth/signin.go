@@ -52,6 +52,9 @@ const (
 	InteractionModeSignUp InteractionMode = "signUp"
 )
 
+// ACRMFA is a sign-in with a second factor, as an authentication context class (OpenID Connect Core §2) of Logto's.
+const ACRMFA = "urn:logto:acr:mfa"
+
 // Identifier is a kind of name that Logto's page asks for, with the "identifier:…" first screens.
 type Identifier string
 
@@ -96,6 +99,9 @@ type SignInOptions struct {
 	OrganizationID  string        // whose branding Logto's page shows
 	UILocales       []string      // BCP 47, in the order of preference
 	MaxAge          time.Duration // if not zero, the person must have signed in at Logto this recently; whole seconds
+	// ACRValues are the authentication context classes of which the sign-in must have one, such as [ACRMFA]. A Logto before 1.46
+	// does not know them, so that the callback fails.
+	ACRValues []string
 	// Extra are further parameters; those that this package sets are refused.
 	Extra url.Values
 }
@@ -107,7 +113,7 @@ const maxReturnTo = 1 << 10
 var reserved = []string{
 	"client_id", "client_secret", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce",
 	"code_challenge", "code_challenge_method", "resource", "request", "request_uri", "claims", "registration",
-	"prompt", "max_age", "first_screen", "interaction_mode", "identifier", "direct_sign_in", "login_hint",
+	"prompt", "max_age", "acr_values", "first_screen", "interaction_mode", "identifier", "direct_sign_in", "login_hint",
 	"one_time_token", "organization_id", "ui_locales", "id_token_hint",
 }
 
@@ -146,6 +152,9 @@ func (o SignInOptions) validate() error {
 	if slices.ContainsFunc(o.UILocales, func(tag string) bool { return !isLanguageTag(tag) }) {
 		faults = append(faults, fmt.Errorf("%w: a UI locale is not a language tag", ErrInvalidOption))
 	}
+	if slices.ContainsFunc(o.ACRValues, func(value string) bool { return !isScope(value) }) { // the same alphabet
+		faults = append(faults, fmt.Errorf("%w: an acr value", ErrInvalidOption))
+	}
 	if o.OneTimeToken != "" && o.LoginHint == "" {
 		faults = append(faults, fmt.Errorf("%w: a one-time token needs the login hint", ErrInvalidOption))
 	}
@@ -177,6 +186,7 @@ type pendingSignIn struct {
 	ReturnTo    string        `json:"r,omitempty"`
 	MaxAge      time.Duration `json:"a,omitempty"`
 	Login       bool          `json:"l,omitempty"` // the person must have signed in anew
+	ACRValues   []string      `json:"c,omitempty"`
 
 	state  string
 	secret []byte
@@ -215,6 +225,7 @@ func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, er
 		ReturnTo:    options.ReturnTo,
 		MaxAge:      options.MaxAge,
 		Login:       slices.Contains(options.Prompt, PromptLogin),
+		ACRValues:   options.ACRValues,
 	}
 	var value bytes.Buffer
 	encoder := json.NewEncoder(&value)
@@ -271,6 +282,7 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 		"organization_id":  o.OrganizationID,
 		"ui_locales":       join(o.UILocales),
 		"max_age":          maxAge,
+		"acr_values":       join(o.ACRValues),
 	} {
 		if value != "" {
 			query.Set(name, value)

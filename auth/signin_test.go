@@ -72,7 +72,8 @@ func TestSignInOptions(t *testing.T) {
 		{"organization", auth.SignInOptions{OrganizationID: acme}, "organization_id=acme00corp01"},
 		{"languages", auth.SignInOptions{UILocales: []string{"th", "en-GB"}}, "ui_locales=th+en-GB"},
 		{"max age", auth.SignInOptions{MaxAge: time.Hour}, "max_age=3600"},
-		{"extra", auth.SignInOptions{Extra: url.Values{"acr_values": {"a"}, "x": {"1", "2"}}}, "acr_values=a&x=1&x=2"},
+		{"acr values", auth.SignInOptions{ACRValues: []string{auth.ACRMFA, "b"}}, "acr_values=urn%3Alogto%3Aacr%3Amfa+b"},
+		{"extra", auth.SignInOptions{Extra: url.Values{"y": {"a"}, "x": {"1", "2"}}}, "x=1&x=2&y=a"},
 	}
 	a := newApp(t)
 	usual := a.authorizationRequest(t, auth.SignInOptions{})
@@ -100,6 +101,7 @@ func TestSignInRefusesOptions(t *testing.T) {
 		{"no redirect URI", options{RedirectURI: " "}},
 		{"redirect URI that is a path", options{RedirectURI: "/callback"}},
 		{"redirect URI with a fragment", options{RedirectURI: callbackURI + "#a"}},
+		{"acr value", options{ACRValues: []string{"a b"}}},
 		{"prompt", options{Prompt: []auth.Prompt{"select_account"}}},
 		{"prompt none and another", options{Prompt: []auth.Prompt{auth.PromptNone, auth.PromptConsent}}},
 		{"first screen", options{FirstScreen: "signup"}},

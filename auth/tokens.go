@@ -315,12 +315,18 @@ func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) e
 // the session ends.
 func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token, refreshToken string) (Token, error) {
 	var claims IDTokenClaims
-	var identity []byte
+	var payload []byte
+	var names []Organization
 	raw, _ := token.Extra("id_token").(string)
 	if raw != "" {
 		var err error
-		if claims, identity, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
+		if claims, payload, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
 			return Token{}, fmt.Errorf("ID token of a refresh: %w", err)
+		}
+		if t.key() == (target{}).key() { // the token for userinfo
+			identity, _ := s.storage.Identity(held)
+			person, _ := personOf(identity)
+			names = s.client.organizationNames(ctx, claims, person, Secret(token.AccessToken))
 		}
 	}
 	fresh := stored(token)
@@ -341,7 +347,13 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 		}
 		set.keep(t, fresh, time.Now())
 		set.setIDToken(raw)
-		return identity, nil
+		person, err := personOf(old)
+		if err != nil {
+			return nil, err
+		}
+		person = claims.person(claims.Subject, person)
+		person.name(names)
+		return identityOf(time.Now(), person, payload)
 	})
 	if errors.Is(err, errOtherSubject) {
 		return Token{}, s.endDead(held, err)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
 )
 
 // FetchUserInfo asks Logto's userinfo endpoint who the person is now (OpenID Connect Core §5.3), with the session's
@@ -28,14 +30,37 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 	if err != nil {
 		return UserInfo{}, err
 	}
-	body, err := s.client.userInfo(ctx, token.Value)
+	info, err := s.client.userInfoOf(ctx, person.Subject, token.Value)
 	if isUnauthorized(err) {
 		// Revoked before its time; the refresh tells whether the whole grant is.
 		if token, err = s.token(ctx, target{}, true); err != nil {
 			return UserInfo{}, err
 		}
-		body, err = s.client.userInfo(ctx, token.Value)
+		info, err = s.client.userInfoOf(ctx, person.Subject, token.Value)
 	}
+	if err != nil {
+		return UserInfo{}, err
+	}
+	// Pages show what Logto says now, before the next ID token does: but for the memberships, on which more depends.
+	now := person
+	now.DisplayName, now.Picture, now.Organizations = info.DisplayName(), info.Picture.Value(), slices.Clone(person.Organizations)
+	now.name(info.OrganizationData.Value())
+	if !reflect.DeepEqual(now, person) {
+		err := s.updatePerson(ctx, func(p *Person) error {
+			p.DisplayName, p.Picture = now.DisplayName, now.Picture
+			p.name(info.OrganizationData.Value())
+			return nil
+		})
+		if err != nil { // the answer is good all the same
+			s.client.log.WarnContext(ctx, "what user info says of the person is not kept", "error", err)
+		}
+	}
+	return info, nil
+}
+
+// userInfoOf asks for a person's user info, and refuses that of another.
+func (c *Client) userInfoOf(ctx context.Context, subject string, token Secret) (UserInfo, error) {
+	body, err := c.userInfo(ctx, token)
 	if err != nil {
 		return UserInfo{}, err
 	}
@@ -43,23 +68,10 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 	if err := json.Unmarshal(body, &info); err != nil {
 		return UserInfo{}, fmt.Errorf("%w: the answer is not a JSON object of claims", ErrProvider)
 	}
-	if info.Subject == "" || info.Subject != person.Subject {
+	if info.Subject == "" || info.Subject != subject {
 		return UserInfo{}, fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
 	}
-	if now := (Person{info.Subject, info.DisplayName(), info.Picture.Value()}); now != person {
-		if err := s.keepPerson(ctx, now); err != nil { // the answer is good all the same
-			s.client.log.WarnContext(ctx, "what user info says of the person is not kept", "error", err)
-		}
-	}
 	return info, nil
-}
-
-// keepPerson lets pages show what Logto says now, before the next ID token does.
-func (s *Session) keepPerson(ctx context.Context, now Person) error {
-	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
-		identity, err := identityOf(askedOf(identity), now, payloadOf(identity))
-		return identity, tokens, err
-	})
 }
 
 // userInfo is the request.

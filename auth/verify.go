@@ -120,8 +120,8 @@ func (c *Client) check(payload []byte, audience string) error {
 var idTokenTypes = []string{"", "jwt"}
 
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
-// it is given: an ID token from a refresh carries none, or the old one. It returns the claims and the identity record.
-func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, identity []byte, err error) {
+// it is given: an ID token from a refresh carries none, or the old one. It returns the claims, and the payload as it came.
+func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, payload []byte, err error) {
 	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: idTokenTypes, from: ours})
 	if err != nil {
 		return IDTokenClaims{}, nil, err
@@ -144,8 +144,7 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 	if err != nil {
 		return IDTokenClaims{}, nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	identity, err = identityOf(time.Now(), Person{claims.Subject, claims.DisplayName(), claims.Picture.Value()}, payload)
-	return claims, identity, err
+	return claims, payload, nil
 }
 
 // accessTokenTypes are the two spellings of RFC 9068 §4.

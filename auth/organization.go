@@ -1,0 +1,117 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// The organizations of a person are those of the ID token. Only IDs are in it: their names come with user info, and are kept
+// beside the other little that every page shows. One of them may be active: it is the person's choice for this session, and lasts
+// until they choose another, or are no member any more.
+
+// ErrNotMember: the person is not a member of the organization.
+var ErrNotMember = errors.New("not a member of the organization")
+
+// ActiveOrganization returns the active one; false if there is none.
+func (p Person) ActiveOrganization() (Organization, bool) {
+	i := slices.IndexFunc(p.Organizations, func(o Organization) bool { return o.ID == p.Active })
+	if i < 0 {
+		return Organization{}, false
+	}
+	return p.Organizations[i], true
+}
+
+// SetOrganization makes one of the person's organizations the active one; an empty ID: none. It stays so over the same person's
+// next sign-ins in this session. [ErrNotAuthenticated]; [ErrNotMember] if it is none of theirs; other errors are the Storage's.
+func (s *Session) SetOrganization(ctx context.Context, id string) error {
+	_, err := s.identity(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.updatePerson(ctx, func(p *Person) error {
+		p.Active, p.Left = id, ""
+		if _, ok := p.ActiveOrganization(); !ok && id != "" {
+			return ErrNotMember
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set organization: %w", err)
+	}
+	return nil
+}
+
+// LeftOrganization returns the name of the organization that was active until the person lost the membership, once; then it is
+// empty.
+func (s *Session) LeftOrganization(ctx context.Context) (name string, err error) {
+	person, err := s.Person(ctx)
+	if err != nil || person.Left == "" {
+		return "", err
+	}
+	err = s.updatePerson(ctx, func(p *Person) error {
+		name, p.Left = p.Left, ""
+		return nil
+	})
+	return name, err
+}
+
+// updatePerson changes what pages show of the person.
+func (s *Session) updatePerson(ctx context.Context, change func(*Person) error) error {
+	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
+		person, err := personOf(identity)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := change(&person); err != nil {
+			return nil, nil, err
+		}
+		identity, err = identityOf(askedOf(identity), person, payloadOf(identity))
+		return identity, tokens, err
+	})
+}
+
+// person is what pages show of whom the claims are about. What they do not say is as it was before: what the organizations are
+// called, and which one is active.
+func (p Profile) person(subject string, before Person) Person {
+	now := Person{Subject: subject, DisplayName: p.DisplayName(), Picture: p.Picture.Value(), Active: before.Active, Left: before.Left}
+	for _, id := range p.Organizations.Value() {
+		now.Organizations = append(now.Organizations, Organization{ID: id, Name: id})
+	}
+	now.name(before.Organizations)
+	now.name(p.OrganizationData.Value())
+	if _, ok := now.ActiveOrganization(); !ok && now.Active != "" {
+		left, _ := before.ActiveOrganization()
+		now.Active, now.Left = "", left.Name
+	}
+	return now
+}
+
+// name gives the organizations the names that are known.
+func (p *Person) name(known []Organization) {
+	names := map[string]string{}
+	for _, o := range known {
+		names[o.ID] = o.Name
+	}
+	for i, o := range p.Organizations {
+		p.Organizations[i].Name = cmp.Or(names[o.ID], o.Name)
+	}
+}
+
+// organizationNames asks user info what the organizations of the claims are called, if that is not known yet. Without an answer
+// they go by their IDs until Logto is asked again.
+func (c *Client) organizationNames(ctx context.Context, claims IDTokenClaims, before Person, token Secret) []Organization {
+	isNameless := func(o Organization) bool { return o.Name == o.ID }
+	if !slices.ContainsFunc(claims.person(claims.Subject, before).Organizations, isNameless) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, revalidateWait) // somebody waits for a page
+	defer cancel()
+	info, err := c.userInfoOf(ctx, claims.Subject, token)
+	if err != nil {
+		c.log.WarnContext(ctx, "names of organizations are not known", "error", err)
+	}
+	return info.OrganizationData.Value()
+}
