@@ -214,6 +214,18 @@ func (c *Client) Issuer() string { return c.issuer }
 // Resources returns the API resources that AccessToken may ask for, as configured.
 func (c *Client) Resources() []string { return slices.Clone(c.config.Resources) }
 
+// DirectSignIn returns one of Config.DirectSignIn by its own form, "social:google"; nil if it is none of them.
+func (c *Client) DirectSignIn(name string) *DirectSignIn {
+	if !slices.Contains(c.config.DirectSignIn, name) {
+		return nil
+	}
+	direct, _ := parseDirectSignIn(name) // which Validate has done
+	return &direct
+}
+
+// DirectSignIns returns Config.DirectSignIn.
+func (c *Client) DirectSignIns() []string { return slices.Clone(c.config.DirectSignIn) }
+
 // withSecret makes a call with the application's secret, and once more if Logto refuses it and there is another by now.
 func (c *Client) withSecret(call func(secret string) error) error {
 	used := c.secret.Load()

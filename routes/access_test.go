@@ -89,8 +89,12 @@ func TestWrongMethod(t *testing.T) {
 				if a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != strings.Join(allowed, ", ") {
 					t.Errorf("%s %s = %d, Allow %q", method, path, a.status, a.header.Get("Allow"))
 				}
-				if method != "OPTIONS" && method != "HEAD" && !strings.Contains(a.body, "That doesn’t work here") {
-					t.Errorf("%s %s is no page: %s", method, path, a.body)
+				text := "That doesn’t work here"
+				if strings.HasPrefix(path, "/api/") {
+					text = `{"error":"method_not_allowed",`
+				}
+				if method != "OPTIONS" && method != "HEAD" && !strings.Contains(a.body, text) {
+					t.Errorf("%s %s does not say %s: %s", method, path, text, a.body)
 				}
 			}
 		}

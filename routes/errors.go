@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -18,6 +19,15 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string { return e.name }
+
+// forbiddenError is a person who is signed in, but may not do this.
+type forbiddenError struct {
+	name     string   // of the messages error.<name>.title and .text
+	required gin.H    // what is missing, for programs
+	missing  []string // and for the text
+}
+
+func (e *forbiddenError) Error() string { return e.name }
 
 // Requests that meet no handler.
 func notFound(*gin.Context) error { return &statusError{http.StatusNotFound, "not_found"} }
@@ -34,9 +44,12 @@ const statusClientGone = 499
 func status(err error) (code int, name string) {
 	answer, isAnswer := errors.AsType[*auth.OAuthError](err)
 	refused, isRefused := errors.AsType[*statusError](err)
+	forbidden, isForbidden := errors.AsType[*forbiddenError](err)
 	switch {
 	case isRefused:
 		return refused.status, refused.name
+	case isForbidden:
+		return http.StatusForbidden, forbidden.name
 
 	// Redis' doing. The person is still signed in.
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, session.ErrConflict), errors.Is(err, session.ErrLockLost):
@@ -49,6 +62,10 @@ func status(err error) (code int, name string) {
 		return http.StatusBadRequest, "overtaken"
 	case errors.Is(err, auth.ErrInvalidCallback):
 		return http.StatusBadRequest, "bad_request"
+	case errors.Is(err, auth.ErrUnmetAuthentication), isAnswer && answer.Code == "unmet_authentication_requirements":
+		return http.StatusForbidden, "unmet_authentication"
+	case errors.Is(err, auth.ErrNotMember):
+		return http.StatusForbidden, "not_member"
 	case isAnswer && answer.Status == 0 && isRefusal(answer.Code):
 		return http.StatusBadRequest, "denied"
 	case isAnswer && answer.Code == "invalid_grant": // the code was used, is too old, or is somebody else's
@@ -78,6 +95,11 @@ func isRefusal(code string) bool {
 // stop answers a failure and ends the chain.
 func (app App) stop(c *gin.Context, err error) {
 	c.Abort()
+	if again, ok := errors.AsType[*reauthError](err); ok {
+		if err = app.askAgain(c, again); err == nil {
+			return
+		}
+	}
 	if errors.Is(err, auth.ErrNotAuthenticated) || errors.Is(err, auth.ErrSignInRequired) || errors.Is(err, session.ErrEnded) {
 		app.askToSignIn(c)
 		return
@@ -90,6 +112,7 @@ type errorPage struct {
 	Status              int
 	Title, Message      string
 	RetryURL, RetryText string
+	ChooseOrganization  bool
 }
 
 // fail writes the error page, or its JSON. The error itself goes to the log.
@@ -104,14 +127,21 @@ func (app App) fail(c *gin.Context, err error) {
 		c.Header("Retry-After", "5")
 		c.Writer.Header().Del("Set-Cookie") // an outage changes nothing in the browser
 	}
+	forbidden, isForbidden := errors.AsType[*forbiddenError](err)
 	if wantsJSON(c) {
-		c.JSON(code, gin.H{"error": name, "request_id": c.GetString(requestIDKey)})
+		if isForbidden {
+			c.JSON(code, gin.H{"error": "forbidden", "required": forbidden.required})
+		} else {
+			c.JSON(code, gin.H{"error": name, "request_id": c.GetString(requestIDKey)})
+		}
 		return
 	}
-	page := errorPage{
-		Status:  code,
-		Title:   app.text(c, "error."+name+".title"),
-		Message: app.text(c, "error."+name+".text"),
+	page := errorPage{Status: code, Title: app.text(c, "error."+name+".title")}
+	if isForbidden {
+		page.Message = app.text(c, "error."+name+".text", strings.Join(forbidden.missing, ", "))
+		page.ChooseOrganization = strings.HasPrefix(name, "lacks_organization")
+	} else {
+		page.Message = app.text(c, "error."+name+".text")
 	}
 	page.RetryURL, page.RetryText = app.retry(c, code, name)
 	if err := app.page(c, code, "error", page); err != nil {
@@ -122,8 +152,13 @@ func (app App) fail(c *gin.Context, err error) {
 // retry is what the person can do next.
 func (app App) retry(c *gin.Context, code int, name string) (address, text string) {
 	switch {
-	case c.FullPath() == "/sign-in", c.FullPath() == "/sign-up": // with return_to
+	case c.FullPath() == "/sign-in", c.FullPath() == "/sign-up": // with return_to, but without what is secret
+		if c.Query("one_time_token") != "" {
+			return signInPath(c.Query("return_to")), app.text(c, "error.try_again")
+		}
 		return c.Request.URL.RequestURI(), app.text(c, "error.try_again")
+	case name == "lacks_permission":
+		return signInPath(app.backTo(c)), app.text(c, "tokens.sign_in_again")
 	case c.FullPath() == "/callback", name == "denied":
 		return signInPath(c.GetString(returnToKey)), app.text(c, "error.try_again")
 	case code >= http.StatusInternalServerError && c.Request.Method == http.MethodGet:

@@ -1,8 +1,12 @@
 package routes
 
 import (
+	"errors"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -10,37 +14,124 @@ import (
 )
 
 // A GuardOption changes what Authenticated does.
-type GuardOption int
+type GuardOption func(*guard)
 
-const (
-	// FetchUserInfo asks Logto who the person is now; without it, the ID token's claims must do.
-	FetchUserInfo GuardOption = iota
-	// AlwaysRedirect sends everybody who is not signed in to sign in; without it and NeverRedirect, who accepts text/html.
-	AlwaysRedirect
-	// NeverRedirect answers everybody who is not signed in with 401.
-	NeverRedirect
-)
+// guard is what the options make of Authenticated.
+type guard struct {
+	fetchUserInfo, alwaysRedirect, neverRedirect bool
+	requirements                                 []func(*rights) error
+}
+
+// FetchUserInfo asks Logto who the person is now; without it, the ID token's claims must do.
+func FetchUserInfo(g *guard) { g.fetchUserInfo = true }
+
+// AlwaysRedirect sends everybody who is not signed in to sign in; without it and NeverRedirect, who accepts text/html.
+func AlwaysRedirect(g *guard) { g.alwaysRedirect = true }
+
+// NeverRedirect answers everybody who is not signed in with 401.
+func NeverRedirect(g *guard) { g.neverRedirect = true }
+
+// RequireRole lets only people pass who have one of the roles: the claim roles, of [auth.ScopeRoles].
+func RequireRole(roles ...string) GuardOption {
+	return require(func(r *rights) error {
+		if r.HasRole(roles...) {
+			return nil
+		}
+		return &forbiddenError{"lacks_role", gin.H{"roles": roles}, roles}
+	})
+}
+
+// RequireOrganization lets only people pass who have an active organization, which [auth.OrganizationFrom] then returns.
+func RequireOrganization() GuardOption {
+	return require(func(r *rights) error {
+		if r.organization().ID != "" {
+			return nil
+		}
+		return &forbiddenError{"lacks_organization", gin.H{"organization": true}, nil}
+	})
+}
+
+// RequireOrganizationRole lets only people pass who have one of the roles in the active organization: the claim
+// organization_roles, of [auth.ScopeOrganizationRoles].
+func RequireOrganizationRole(roles ...string) GuardOption {
+	return require(func(r *rights) error {
+		switch required := (gin.H{"organization_roles": roles}); {
+		case r.HasOrganizationRole(roles...):
+			return nil
+		case r.organization().ID == "":
+			return &forbiddenError{"lacks_organization", required, nil}
+		default:
+			return &forbiddenError{"lacks_organization_role", required, roles}
+		}
+	})
+}
+
+// RequirePermission lets only people pass whose access token for the resource has all of the scopes: the token within the active
+// organization, if there is one. It is fetched when it is needed, and kept.
+func RequirePermission(resource string, scopes ...string) GuardOption {
+	return require(func(r *rights) error {
+		if has, err := r.permission(resource, scopes); has || err != nil {
+			return err
+		}
+		return lacksPermission(resource, scopes)
+	})
+}
+
+// RequireRecentSignIn lets only people pass who have signed in at Logto at most so long ago, in whole seconds; others are asked to
+// do it again.
+func RequireRecentSignIn(age time.Duration) GuardOption {
+	return require(func(r *rights) error {
+		if claims, err := r.claims(); err != nil || r.app.Auth.SignedInWithin(age, claims) {
+			return err
+		}
+		return &reauthError{"max_age", strconv.Itoa(int(age / time.Second))}
+	})
+}
+
+// RequireMFA lets only people pass who have signed in with a second factor; others are asked for it. It needs Logto 1.46.
+func RequireMFA() GuardOption {
+	return require(func(r *rights) error {
+		if claims, err := r.claims(); err != nil || claims.ACR.Value() == auth.ACRMFA {
+			return err
+		}
+		return &reauthError{"acr_values", auth.ACRMFA}
+	})
+}
+
+func require(requirement func(*rights) error) GuardOption {
+	return func(g *guard) { g.requirements = append(g.requirements, requirement) }
+}
 
 const guardKey = "guard"
 
-// Authenticated lets only signed-in people pass, and puts the person into the request's context:
+// Authenticated lets only signed-in people pass who meet the requirements, and puts the person into the request's context:
 //
-//	site.GET("/protected/mine", app.Authenticated(), func(c *gin.Context) {
+//	site.GET("/protected/mine", app.Authenticated(RequireRole("admin")), func(c *gin.Context) {
 //		user := auth.UserFrom(c.Request.Context())
 //		…
 //	})
 //
-// Anybody else is answered here: with a redirect to sign in and back, or with 401 and {"error":"Not authenticated"}.
+// Anybody else is answered here: with a redirect to sign in and back, or with 401 and {"error":"Not authenticated"}; and who does
+// not meet a requirement with 403.
 func (app App) Authenticated(options ...GuardOption) gin.HandlerFunc {
+	var g guard
+	for _, option := range options {
+		option(&g)
+	}
 	return app.handle(func(c *gin.Context) error {
-		c.Set(guardKey, options)
-		ctx, session := c.Request.Context(), app.session(c)
-		claims, err := session.IDTokenClaims(ctx)
+		c.Set(guardKey, g)
+		ctx, session, rights := c.Request.Context(), app.session(c), app.rights(c)
+		claims, err := rights.claims()
 		if err != nil {
 			return err
 		}
-		user := &auth.User{Subject: claims.Subject, Claims: claims}
-		if slices.Contains(options, FetchUserInfo) {
+		for _, requirement := range g.requirements {
+			if err := requirement(rights); err != nil {
+				return err
+			}
+		}
+		user := &auth.User{Subject: claims.Subject, Claims: claims, Organization: rights.organization()}
+		if g.fetchUserInfo {
 			info, err := session.FetchUserInfo(ctx)
 			if err != nil {
 				return err
@@ -52,17 +143,132 @@ func (app App) Authenticated(options ...GuardOption) gin.HandlerFunc {
 	})
 }
 
+// redirects reports whether who can't pass is sent to sign in, and not answered with 401.
+func redirects(c *gin.Context) bool {
+	g, _ := c.Value(guardKey).(guard)
+	return g.alwaysRedirect || wantsHTML(c) && !g.neverRedirect
+}
+
 // askToSignIn answers who is not signed in, or not any more.
 func (app App) askToSignIn(c *gin.Context) {
-	options, _ := c.Value(guardKey).([]GuardOption)
-	redirect := slices.Contains(options, AlwaysRedirect) || wantsHTML(c) && !slices.Contains(options, NeverRedirect)
-	if !redirect {
+	if !redirects(c) {
 		c.JSON(http.StatusUnauthorized, gin.H{"error": "Not authenticated"})
 		return
 	}
-	wanted := c.Request.URL.Path // a form's address is that of its page
-	if c.Request.Method == http.MethodGet {
-		wanted = c.Request.URL.RequestURI()
+	c.Redirect(http.StatusSeeOther, signInPath(app.backTo(c)))
+}
+
+// reauthError is a person who must sign in again first, in the way that the parameter of /sign-in says.
+type reauthError struct{ parameter, value string }
+
+func (*reauthError) Error() string { return "reauthentication required" }
+
+// askAgain answers who is signed in, but not recently or well enough. What a form sent would be lost on the way, so its
+// person is told first.
+func (app App) askAgain(c *gin.Context, err *reauthError) error {
+	address := "/sign-in?" + url.Values{err.parameter: {err.value}, "return_to": {localPath(app.backTo(c))}}.Encode()
+	switch {
+	case !redirects(c):
+		c.JSON(http.StatusUnauthorized, gin.H{"error": "reauthentication_required", "sign_in": address})
+		return nil
+	case isRead(c.Request.Method):
+		c.Redirect(http.StatusSeeOther, address)
+		return nil
 	}
-	c.Redirect(http.StatusSeeOther, signInPath(wanted))
+	return app.page(c, http.StatusForbidden, "error", errorPage{
+		Status: http.StatusForbidden, Title: app.text(c, "error.reauthentication.title"), Message: app.text(c, "error.reauthentication.text"),
+		RetryURL: address, RetryText: app.text(c, "error.reauthentication.action"),
+	})
+}
+
+// backTo is where a person comes back to from a sign-in: to this page, or to the page whose form or script sent the request.
+func (app App) backTo(c *gin.Context) string {
+	if isRead(c.Request.Method) && !isAPI(c) {
+		return c.Request.URL.RequestURI()
+	}
+	if referer, err := url.Parse(c.GetHeader("Referer")); err == nil && app.isOurs(referer, c.Request) {
+		return referer.RequestURI()
+	}
+	isPage := func(route gin.RouteInfo) bool { return route.Method == http.MethodGet && route.Path == c.FullPath() }
+	if slices.ContainsFunc(app.engine.Routes(), isPage) && !isAPI(c) {
+		return c.Request.URL.Path
+	}
+	return "/"
+}
+
+func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+func lacksPermission(resource string, scopes []string) error {
+	return &forbiddenError{"lacks_permission", gin.H{"permission": gin.H{"resource": resource, "scopes": scopes}}, scopes}
+}
+
+// rights answers what a person may do: for guards, and for templates, so that both have the same answer. What can't be known is
+// a no.
+type rights struct {
+	app   App
+	c     *gin.Context
+	known *auth.IDTokenClaims
+}
+
+const rightsKey = "rights"
+
+// rights are those of the request's person, the same for the whole request.
+func (app App) rights(c *gin.Context) *rights {
+	r, ok := c.Value(rightsKey).(*rights)
+	if !ok {
+		r = &rights{app: app, c: c}
+		c.Set(rightsKey, r)
+	}
+	return r
+}
+
+func (r *rights) claims() (auth.IDTokenClaims, error) {
+	if r.known == nil {
+		claims, err := r.app.session(r.c).IDTokenClaims(r.c.Request.Context())
+		if err != nil {
+			return claims, err
+		}
+		r.known = &claims
+	}
+	return *r.known, nil
+}
+
+// organization is the active one; zero if none is.
+func (r *rights) organization() auth.Organization {
+	person, err := r.app.session(r.c).Person(r.c.Request.Context())
+	if err != nil {
+		return auth.Organization{}
+	}
+	active, _ := person.ActiveOrganization()
+	return active
+}
+
+func (r *rights) permission(resource string, scopes []string) (bool, error) {
+	var options []auth.TokenOption
+	if active := r.organization(); active.ID != "" {
+		options = append(options, auth.WithOrganization(active.ID))
+	}
+	claims, err := r.app.session(r.c).AccessTokenClaims(r.c.Request.Context(), resource, options...)
+	if answer, ok := errors.AsType[*auth.OAuthError](err); ok && answer.Code == "access_denied" { // no member any more
+		return false, nil
+	}
+	return err == nil && claims.HasScopes(scopes...), err
+}
+
+// HasRole is RequireRole's question.
+func (r *rights) HasRole(roles ...string) bool {
+	claims, err := r.claims()
+	return err == nil && claims.HasRole(roles...)
+}
+
+// HasOrganizationRole is RequireOrganizationRole's question.
+func (r *rights) HasOrganizationRole(roles ...string) bool {
+	claims, err := r.claims()
+	return err == nil && claims.HasOrganizationRole(r.organization().ID, roles...)
+}
+
+// HasPermission is RequirePermission's question.
+func (r *rights) HasPermission(resource string, scopes ...string) bool {
+	has, err := r.permission(resource, scopes)
+	return err == nil && has
 }

@@ -206,7 +206,12 @@ func (app App) foreignReferer(r *http.Request) bool {
 		return false
 	}
 	u, err := url.Parse(referer)
-	return err != nil || u.Host == "" || u.Host != r.Host && u.Scheme+"://"+u.Host != originOf(app.BaseURL)
+	return err != nil || !app.isOurs(u, r)
+}
+
+// isOurs reports whether an address is of this site, by the public address or by the Host that the request names.
+func (app App) isOurs(u *url.URL, r *http.Request) bool {
+	return u.Host != "" && (u.Host == r.Host || u.Scheme+"://"+u.Host == originOf(app.BaseURL))
 }
 
 // originOf returns the scheme and host of a URL, which is valid: the configuration was checked.

@@ -31,10 +31,22 @@ func (app App) notice(c *gin.Context) string {
 	if ending := app.ending(c); ending != "" {
 		name = ending
 	}
-	if !slices.Contains(notices, name) {
+	if slices.Contains(notices, name) {
+		return app.text(c, "notice."+name)
+	}
+	return app.leftOrganization(c)
+}
+
+// leftOrganization says that the person is no longer a member of what was the active organization.
+func (app App) leftOrganization(c *gin.Context) string {
+	if app.browser(c) == nil {
 		return ""
 	}
-	return app.text(c, "notice."+name)
+	name, err := app.session(c).LeftOrganization(c.Request.Context())
+	if err != nil || name == "" { // not told yet, or nothing to tell
+		return ""
+	}
+	return app.text(c, "notice.left_organization", name)
 }
 
 // tellLater keeps what is to be told for the page after a sign-in.

@@ -38,8 +38,10 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	html, err := app.Pages.Render(name, templates.Page{
 		Lang:      c.GetString(languageKey),
 		Path:      c.Request.URL.Path,
+		ReturnTo:  localPath(app.backTo(c)),
 		RequestID: c.GetString(requestIDKey),
 		User:      user,
+		Rights:    app.rights(c),
 		Notice:    notice,
 		Data:      data,
 	})
@@ -70,6 +72,14 @@ func (app App) user(c *gin.Context) (*templates.User, error) {
 	if isWebURL(person.Picture) {
 		user.Picture = person.Picture
 	}
+	for _, organization := range person.Organizations {
+		is := organization.ID == person.Active
+		user.Organizations = append(user.Organizations, templates.Organization{ID: organization.ID, Name: organization.Name, Active: is})
+		if is {
+			user.Organization = organization.Name
+		}
+	}
+	user.AccountURL = app.Auth.AccountURL(auth.AccountSecurity, app.BaseURL+"/account/done", c.GetString(languageKey))
 	return user, nil
 }
 
@@ -92,10 +102,15 @@ func (app App) text(c *gin.Context, key string, value ...any) string {
 
 // wantsHTML and wantsJSON read the Accept header: what a client names explicitly. "*/*" is neither.
 func wantsHTML(c *gin.Context) bool {
-	return accepts(c, "text/html") >= accepts(c, "application/json") && accepts(c, "text/html") > 0
+	return !isAPI(c) && accepts(c, "text/html") >= accepts(c, "application/json") && accepts(c, "text/html") > 0
 }
 
-func wantsJSON(c *gin.Context) bool { return accepts(c, "application/json") > accepts(c, "text/html") }
+func wantsJSON(c *gin.Context) bool {
+	return isAPI(c) || accepts(c, "application/json") > accepts(c, "text/html")
+}
+
+// isAPI reports whether the address is one for programs, which speaks JSON whatever a client accepts.
+func isAPI(c *gin.Context) bool { return strings.HasPrefix(c.Request.URL.Path, "/api/") }
 
 // accepts returns the weight that the client gives to a media type, from 0 to 1 (RFC 9110 §12.5.1).
 func accepts(c *gin.Context, mediaType string) float64 {
@@ -130,4 +145,6 @@ func isWebURL(s string) bool {
 }
 
 // home is for everybody: what this is, or who you are.
-func (app App) home(c *gin.Context) error { return app.page(c, http.StatusOK, "home", nil) }
+func (app App) home(c *gin.Context) error {
+	return app.page(c, http.StatusOK, "home", app.Auth.DirectSignIns())
+}

@@ -5,6 +5,7 @@ package routes
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
@@ -28,7 +29,7 @@ type App struct {
 
 	contentSecurityPolicy string
 	crossOrigin           *http.CrossOriginProtection
-	api                   http.Handler // where the sample API is found
+	engine                *gin.Engine // of all addresses
 }
 
 // New builds the application's handler.
@@ -40,7 +41,7 @@ func New(app App) http.Handler {
 	r.RedirectTrailingSlash = false // each page has one address
 	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
-	app.api = r
+	app.engine = r
 	r.Use(
 		app.identify,          // outermost: its ID and log line are for every request, with the final status
 		app.bound,             // nothing waits for ever; before recover, whose answer must still find the request alive
@@ -77,12 +78,28 @@ func New(app App) http.Handler {
 	protected := site.Group("/", app.Authenticated())
 	protected.Match(read, "/protected/sessions", app.handle(app.sessions))
 	protected.POST("/protected/sessions", app.handle(app.endSessions))
+	protected.Match(read, "/protected/access", app.handle(app.access))
+	protected.POST("/organization", app.handle(app.setOrganization))
+	protected.GET("/account/done", app.handle(navigated), app.handle(app.accountDone))
+	protected.Match(read, "/api/me", app.handle(app.me))
 
 	// The same, for pages that need a token: it is read together with the rest of the session.
 	withTokens := r.Group("/", app.rememberLanguage, app.loadSession(session.WithTokens), sessions.Sessions("sid", app.Sessions))
 	withTokens.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
 	withTokens.Match(read, "/protected/tokens", app.Authenticated(), app.handle(app.tokens))
 	withTokens.POST("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
+
+	// A line for each guard that there is: what may be seen only by those who have a role, and so on.
+	for path, guard := range map[string]GuardOption{
+		"role":              RequireRole("admin"),
+		"organization":      RequireOrganization(),
+		"organization-role": RequireOrganizationRole("admin"),
+		"permission":        RequirePermission("https://shopping.your-app.com/api", "write:products"),
+		"recent":            RequireRecentSignIn(time.Minute),
+		"mfa":               RequireMFA(),
+	} {
+		withTokens.Match(append(read, http.MethodPost), "/protected/access/"+path, app.Authenticated(guard), app.handle(app.access))
+	}
 
 	// For programs with an access token.
 	r.Match(read, "/api/resource", app.RequireToken(app.resourceAudience), app.handle(app.sampleAPI))

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -21,21 +24,60 @@ func navigated(c *gin.Context) error {
 }
 
 // signIn sends the browser to Logto.
-func (app App) signIn(c *gin.Context) error { return app.goToLogto(c, "") }
+func (app App) signIn(c *gin.Context) error { return app.goToLogto(c, app.signInOptions(c)) }
 
 // signUp does the same, to the registration page first.
-func (app App) signUp(c *gin.Context) error { return app.goToLogto(c, auth.FirstScreenRegister) }
+func (app App) signUp(c *gin.Context) error {
+	options := app.signInOptions(c)
+	options.FirstScreen = auth.FirstScreenRegister
+	return app.goToLogto(c, options)
+}
 
-func (app App) goToLogto(c *gin.Context, first auth.FirstScreen) error {
+// signInOptions is how a sign-in goes, by what the address asks for. What is not valid there is ignored: an old link still leads to
+// a sign-in.
+func (app App) signInOptions(c *gin.Context) auth.SignInOptions {
+	query := c.Request.URL.Query()
 	options := auth.SignInOptions{
-		RedirectURI: app.BaseURL + "/callback",
-		ReturnTo:    localPath(c.Query("return_to")),
-		FirstScreen: first,
-		UILocales:   []string{c.GetString(languageKey)},
+		RedirectURI:    app.BaseURL + "/callback",
+		ReturnTo:       localPath(query.Get("return_to")),
+		OrganizationID: matching(isID, query.Get("organization_id")),
+		DirectSignIn:   app.Auth.DirectSignIn(query.Get("direct")),
+		LoginHint:      matching(isHint, query.Get("login_hint")),
+		UILocales:      []string{c.GetString(languageKey)},
 	}
-	if app.asksForPassword(c) {
+	login := query.Get("prompt") == "login" || app.asksForPassword(c)
+	if seconds, err := strconv.ParseUint(query.Get("max_age"), 10, 31); err == nil {
+		options.MaxAge = time.Duration(seconds) * time.Second
+		login = login || seconds == 0 // which is the same (OpenID Connect Core §3.1.2.1)
+	}
+	if query.Get("acr_values") == auth.ACRMFA {
+		options.ACRValues = []string{auth.ACRMFA}
+	}
+	token, email := matching(isID, query.Get("one_time_token")), matching(isHint, query.Get("email"))
+	if token != "" && strings.Contains(email, "@") {
+		options.OneTimeToken, options.LoginHint, login = token, email, true
+		c.Header("Referrer-Policy", "no-referrer")
+	}
+	if login {
 		options.Prompt = []auth.Prompt{auth.PromptLogin, auth.PromptConsent}
 	}
+	return options
+}
+
+var (
+	isID   = regexp.MustCompile(`^[\w-]{1,128}$`)          // of an organization, and a one-time token
+	isHint = regexp.MustCompile(`^[^\s\pC][^\pC]{0,254}$`) // an e-mail address, a telephone number, a username
+)
+
+// matching returns the text if it is of that form, else nothing.
+func matching(form *regexp.Regexp, text string) string {
+	if !form.MatchString(text) {
+		return ""
+	}
+	return text
+}
+
+func (app App) goToLogto(c *gin.Context, options auth.SignInOptions) error {
 	address, err := app.session(c).SignIn(c.Request.Context(), options)
 	if err != nil {
 		return err

@@ -178,7 +178,7 @@ func (app App) callAPI(ctx context.Context, path string, token auth.Token) strin
 	}
 	request.Header.Set("Authorization", "Bearer "+string(token.Value))
 	answer := &answer{header: http.Header{}}
-	app.api.ServeHTTP(answer, request)
+	app.engine.ServeHTTP(answer, request)
 	return strings.TrimSpace(indent(answer.body.Bytes()))
 }
 

@@ -24,16 +24,35 @@ var files embed.FS
 type Page struct {
 	Lang      string // one of Messages.Languages
 	Path      string // this request's path, to mark where one is in the navigation
+	ReturnTo  string // where to come back to from a form or a sign-in
 	RequestID string
 	User      *User  // who is signed in; nil: nobody
 	Notice    string // what the person is told once; empty: nothing
 	Data      any    // what the page is about
+	Rights           // {{if .HasRole "admin"}}
+}
+
+// Rights say what the person may do, as the guards of routes do.
+type Rights interface {
+	HasRole(roles ...string) bool
+	HasOrganizationRole(roles ...string) bool
+	HasPermission(resource string, scopes ...string) bool
 }
 
 // User is the person in the header.
 type User struct {
 	Name    string
 	Picture string // a URL; if empty, an initial is shown
+
+	Organizations []Organization
+	Organization  string // the name of the active one; empty: none
+	AccountURL    string // of Logto's Account Center; empty: there is none
+}
+
+// Organization is one that the person is a member of.
+type Organization struct {
+	ID, Name string
+	Active   bool
 }
 
 // Messages is the part of the message tables that pages need.
@@ -72,11 +91,12 @@ func Parse(asset func(name string) string, messages Messages) (Set, error) {
 
 func parsePage(c constants, file string) (*template.Template, error) {
 	page := template.New("layout.html").Funcs(template.FuncMap{
-		"t":       c.message,
-		"asset":   c.assetURL,
-		"lang":    func() string { return c.lang },
-		"date":    c.date,
-		"initial": initial,
+		"t":        c.message,
+		"asset":    c.assetURL,
+		"lang":     func() string { return c.lang },
+		"date":     c.date,
+		"initial":  initial,
+		"provider": provider,
 	})
 	if _, err := page.ParseFS(files, "layout/*.html", "partials/*.html", file); err != nil {
 		return nil, err
@@ -117,4 +137,17 @@ func initial(name string) string {
 		}
 	}
 	return "?"
+}
+
+// provider is what an identity provider is called that people sign in with: of "social:google", Google. The ID of an enterprise
+// connector would say nothing.
+func provider(direct string) string {
+	switch method, target, _ := strings.Cut(direct, ":"); {
+	case method != "social" || target == "":
+		return "SSO"
+	case target == "github":
+		return "GitHub"
+	default:
+		return strings.ToUpper(target[:1]) + target[1:]
+	}
 }

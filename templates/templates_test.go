@@ -41,8 +41,16 @@ type (
 	failure struct {
 		Status                              int
 		Title, Message, RetryURL, RetryText string
+		ChooseOrganization                  bool
 	}
 )
+
+// rights are those of somebody who may do everything, or nothing.
+type rights bool
+
+func (r rights) HasRole(...string) bool               { return bool(r) }
+func (r rights) HasOrganizationRole(...string) bool   { return bool(r) }
+func (r rights) HasPermission(string, ...string) bool { return bool(r) }
 
 // sample is a page with something to show.
 type sample struct {
@@ -59,6 +67,7 @@ var (
 // samples returns pages that show text wherever a page can show any.
 func samples(text string) map[string]sample {
 	user := &templates.User{Name: text, Picture: text}
+	member := &templates.User{Name: text, Organization: text, AccountURL: text, Organizations: []templates.Organization{{ID: text, Name: text, Active: true}, {ID: text, Name: text}}}
 	known := session{ID: text, Browser: text, System: text, Since: since, Seen: since, SinceText: text, SeenText: text}
 	current := known
 	current.Current = true
@@ -70,6 +79,10 @@ func samples(text string) map[string]sample {
 	}
 	return map[string]sample{
 		"home signed out":    {"home", nil, nil},
+		"home direct":        {"home", nil, []string{"social:" + text, "sso:" + text, text}},
+		"home member":        {"home", member, nil},
+		"access":             {"access", user, nil},
+		"access member":      {"access", member, nil},
 		"home":               {"home", user, nil},
 		"signout":            {"signout", user, nil},
 		"signout signed out": {"signout", nil, nil},
@@ -79,7 +92,8 @@ func samples(text string) map[string]sample {
 		"tokens empty":       {"tokens", user, tokens{}},
 		"sessions":           {"sessions", user, sessions{[]session{current, known, {}}, true}},
 		"sessions only this": {"sessions", user, sessions{[]session{current}, false}},
-		"error":              {"error", user, failure{404, text, text, text, text}},
+		"error":              {"error", user, failure{404, text, text, text, text, false}},
+		"error organization": {"error", member, failure{403, text, text, "", "", true}},
 		"error signed out":   {"error", nil, failure{Status: 500, Title: text, Message: text}},
 	}
 }
@@ -103,7 +117,7 @@ func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 
 func (s sample) render(t testing.TB, set templates.Set, lang string) string {
 	t.Helper()
-	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/protected/tokens", RequestID: "r-1", User: s.user, Data: s.data})
+	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/protected/tokens", ReturnTo: "/protected/tokens?a=b", RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -259,6 +259,19 @@ func (b *Browser) Identity(context.Context) ([]byte, error) {
 	return b.who.identity, nil
 }
 
+// Span returns since when somebody is signed in, and until when if nobody uses the session from now on; zero times if nobody is.
+func (b *Browser) Span() (since, expires time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.who == nil {
+		return since, expires
+	}
+	if expires = b.record.seen.Add(b.store.cfg.IdleTimeout); b.record.end.Before(expires) {
+		expires = b.record.end
+	}
+	return b.who.begun, expires
+}
+
 // IsDue reports whether there is a reason to ask the provider again who this is; see [Store.MarkDue]. Saving an identity
 // under a lock answers the reasons that there were when the lock was taken.
 func (b *Browser) IsDue() bool {
