@@ -13,11 +13,12 @@
 //	token, err := session.AccessToken(ctx, "https://shopping.your-app.com/api")
 //	url, err = session.SignOut(ctx, auth.SignOutOptions{…})
 //
-// An API that receives such a token asks [Client.VerifyAccessToken]; Logto's back-channel logout request is
-// checked by [Client.VerifyLogoutToken].
+// An API that receives such a token is guarded by [Verifier.Require], with a Client or, in a program that signs nobody in,
+// with [NewVerifier]. Logto's back-channel logout request is checked by [Client.VerifyLogoutToken].
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,8 +28,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 // Scopes of Logto beyond those that are always asked for (openid, profile, offline_access).
@@ -91,19 +90,9 @@ type Config struct {
 
 // Validate reports every fault, each a *SettingError, joined.
 func (c Config) Validate() error {
-	var faults []error
+	faults := c.endpointFaults()
 	fault := func(setting, format string, args ...any) {
 		faults = append(faults, &SettingError{Name: setting, Problem: fmt.Sprintf(format, args...)})
-	}
-	if c.Endpoint == "" {
-		fault("Endpoint", "is required, such as https://your-tenant.logto.app")
-	} else if !isBaseURL(c.Endpoint) {
-		fault("Endpoint", "must be an http or https URL without user, query or fragment")
-	} else if strings.HasSuffix(strings.TrimRight(c.Endpoint, "/"), "/oidc") {
-		fault("Endpoint", "must be the base URL, without /oidc at the end: that is the issuer, which is made from it")
-	}
-	if c.InternalEndpoint != "" && !isBaseURL(c.InternalEndpoint) {
-		fault("InternalEndpoint", "must be an http or https URL without user, query or fragment")
 	}
 	if c.AppID == "" {
 		fault("AppID", "is required: the App ID of a traditional web application in Logto")
@@ -129,6 +118,21 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// endpointFaults are those of the settings that a Verifier has too.
+func (c Config) endpointFaults() (faults []error) {
+	if c.Endpoint == "" {
+		faults = append(faults, &SettingError{"Endpoint", "is required, such as https://your-tenant.logto.app"})
+	} else if !isBaseURL(c.Endpoint) {
+		faults = append(faults, &SettingError{"Endpoint", "must be an http or https URL without user, query or fragment"})
+	} else if strings.HasSuffix(strings.TrimRight(c.Endpoint, "/"), "/oidc") {
+		faults = append(faults, &SettingError{"Endpoint", "must be the base URL, without /oidc at the end: that is the issuer, which is made from it"})
+	}
+	if c.InternalEndpoint != "" && !isBaseURL(c.InternalEndpoint) {
+		faults = append(faults, &SettingError{"InternalEndpoint", "must be an http or https URL without user, query or fragment"})
+	}
+	return faults
+}
+
 // A SettingError is one fault of a Config.
 type SettingError struct {
 	Name    string // the field of Config
@@ -152,17 +156,14 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Client is one Logto application, for all requests and people. It does not change and may be used concurrently.
 type Client struct {
+	*Verifier
+
 	config    Config                  // without secrets
 	secret    *atomic.Pointer[string] // pointers, for fmt prints the fields of unexported fields without asking their methods
 	webhooks  *[]string
-	issuer    string
 	scopes    []string
 	resources []string
-	http      *http.Client
-	provider  *cached[*provider]
-	keys      *cached[[]jose.JSONWebKey]
 	replays   Replays
-	log       *slog.Logger
 
 	revocations, revalidations *background
 	outage                     outage
@@ -174,23 +175,18 @@ func New(config Config) (*Client, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("logto: %w", err)
 	}
-	config.Endpoint = strings.TrimRight(config.Endpoint, "/")
 	config.Resources = slices.Clone(config.Resources)
-	if config.Leeway == 0 {
-		config.Leeway = 30 * time.Second
-	}
+	config.Leeway = cmp.Or(config.Leeway, defaultLeeway)
 	secret, webhookKeys := string(config.AppSecret), strings.Fields(string(config.WebhookKey))
 	config.AppSecret, config.WebhookKey = "", ""
 	c := &Client{
+		Verifier:  newVerifier(config),
 		config:    config,
 		secret:    new(atomic.Pointer[string]),
 		webhooks:  &webhookKeys,
-		issuer:    config.Endpoint + "/oidc",
 		scopes:    union([]string{"openid", "profile", "offline_access"}, config.Scopes),
 		resources: union(config.Resources, nil),
-		http:      newHTTPClient(config),
 		replays:   config.Replays,
-		log:       config.Log,
 	}
 	c.secret.Store(&secret)
 	if slices.Contains(c.scopes, ScopeOrganizations) {
@@ -199,17 +195,9 @@ func New(config Config) (*Client, error) {
 	if c.replays == nil {
 		c.replays = &memoryReplays{}
 	}
-	if c.log == nil {
-		c.log = slog.Default()
-	}
 	c.revocations, c.revalidations = newBackground(c.log, 64), newBackground(c.log, 256)
-	c.provider = c.newProviderCache()
-	c.keys = c.newKeyCache()
 	return c, nil
 }
-
-// Issuer is the issuer identifier that tokens must carry: Endpoint + "/oidc".
-func (c *Client) Issuer() string { return c.issuer }
 
 // Resources returns the API resources that AccessToken may ask for, as configured.
 func (c *Client) Resources() []string { return slices.Clone(c.config.Resources) }

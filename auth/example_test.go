@@ -310,7 +310,7 @@ func ExampleSession_SignOut() {
 }
 
 // What an API does with a token that it received.
-func ExampleClient_VerifyAccessToken() {
+func ExampleVerifier_VerifyAccessToken() {
 	idp, client, _ := demo()
 	defer idp.Close()
 	const api = "https://shopping.your-app.com/api"
@@ -321,6 +321,70 @@ func ExampleClient_VerifyAccessToken() {
 	// Output:
 	// <nil> 4dal0velace0 true false
 	// true
+}
+
+// A program that only receives tokens: an API behind net/http, which asks for a permission.
+func ExampleNewVerifier() {
+	idp := authtest.New(authtest.Demo("", "http://localhost:3000"))
+	defer idp.Close()
+	const resource = "https://shopping.your-app.com/api"
+	verifier, err := auth.NewVerifier(idp.URL) // the address of your Logto
+	if err != nil {
+		log.Fatal(err)
+	}
+	guard := verifier.Require(auth.Permission{Resource: resource, Scopes: []string{"read:products"}})
+	mux := http.NewServeMux()
+	mux.Handle("GET /products", guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caller, _ := auth.CallerFrom(r.Context())
+		fmt.Fprint(w, "products for ", caller.Subject)
+	})))
+
+	// Instead of http.ListenAndServe, what a program with the right token gets, one with another API's, and one with none:
+	for _, token := range []string{idp.AccessToken("ada", resource), idp.AccessToken("ada", "https://store.your-app.com/api"), ""} {
+		request := httptest.NewRequest(http.MethodGet, "/products", nil)
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, request)
+		fmt.Println(answer.Code, answer.Body)
+	}
+	// Output:
+	// 200 products for 4dal0velace0
+	// 401 {"error":"invalid_token"}
+	// 401 {"error":"unauthorized"}
+}
+
+// An API whose organization is in the address.
+func ExampleVerifier_Authorize() {
+	idp := authtest.New(authtest.Demo("", "http://localhost:3000"))
+	defer idp.Close()
+	verifier, err := auth.NewVerifier(idp.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /organizations/{id}/members", func(w http.ResponseWriter, r *http.Request) {
+		need := auth.Permission{Organization: r.PathValue("id"), Scopes: []string{"read:members"}}
+		r, err := verifier.Authorize(r, need)
+		if err != nil {
+			auth.Refuse(w, need, err)
+			return
+		}
+		caller, _ := auth.CallerFrom(r.Context())
+		fmt.Fprint(w, "members of ", caller.Organization)
+	})
+
+	for _, id := range []string{"acme00corp01", "gl0bexcorp02"} {
+		request := httptest.NewRequest(http.MethodGet, "/organizations/"+id+"/members", nil)
+		request.Header.Set("Authorization", "Bearer "+idp.AccessToken("ada", auth.OrganizationAudience("acme00corp01")))
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, request)
+		fmt.Println(answer.Code, answer.Body)
+	}
+	// Output:
+	// 200 members of acme00corp01
+	// 401 {"error":"invalid_token"}
 }
 
 // What the address for Logto's back-channel logout does: between the two calls, end the sessions of that subject or that sid.

@@ -18,16 +18,16 @@ const maxKeys = 16
 
 // newKeyCache holds Logto's public keys. Unlike go-oidc's own set it forgets a withdrawn key, and no flood of bad tokens
 // makes it fetch more often than it should.
-func (c *Client) newKeyCache() *cached[[]jose.JSONWebKey] {
+func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
 	return newCached(10*time.Minute, time.Hour, func(ctx context.Context) ([]jose.JSONWebKey, error) {
-		p, err := c.provider.get(ctx) // known by now: verifySignature has asked for it
+		p, err := v.provider.get(ctx) // known by now: verifySignature has asked for it
 		if err != nil {
 			return nil, err
 		}
 		var set struct {
 			Keys []json.RawMessage `json:"keys"`
 		}
-		if err := c.fetch(ctx, p.JWKSURI, &set); err != nil {
+		if err := v.fetch(ctx, p.JWKSURI, &set); err != nil {
 			return nil, fmt.Errorf("fetch keys: %w", err)
 		}
 		return usableKeys(set.Keys)
@@ -40,9 +40,9 @@ func (c *Client) newKeyCache() *cached[[]jose.JSONWebKey] {
 //
 // A stranger's token that names a known key and was not signed by it is refused at once. For one that came from the token
 // endpoint, the keys are fetched all the same: the new key may have an old one's name.
-func (c *Client) verifySignature(ctx context.Context, raw string, h header, who caller) ([]byte, error) {
+func (v *Verifier) verifySignature(ctx context.Context, raw string, h header, who caller) ([]byte, error) {
 	announced := func(p *provider) bool { return slices.Contains(p.SigningAlgs, h.Algorithm) }
-	p, err := c.provider.find(ctx, who, announced)
+	p, err := v.provider.find(ctx, who, announced)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (c *Client) verifySignature(ctx context.Context, raw string, h header, who 
 	}
 	var payload []byte
 	verified := false
-	_, err = c.keys.find(ctx, who, func(keys []jose.JSONWebKey) bool {
+	_, err = v.keys.find(ctx, who, func(keys []jose.JSONWebKey) bool {
 		keys = h.fitting(keys)
 		if len(keys) == 0 {
 			return false
@@ -112,10 +112,10 @@ func usableKeys(set []json.RawMessage) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// fetch reads one of the documents that Logto publishes into v. Whatever goes wrong is ErrProvider.
-func (c *Client) fetch(ctx context.Context, address string, v any) error {
-	body, err := c.getJSON(ctx, address, "")
-	if err == nil && json.Unmarshal(body, v) != nil {
+// fetch reads one of the documents that Logto publishes. Whatever goes wrong is ErrProvider.
+func (v *Verifier) fetch(ctx context.Context, address string, document any) error {
+	body, err := v.getJSON(ctx, address, "")
+	if err == nil && json.Unmarshal(body, document) != nil {
 		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
 	}
 	if answer, ok := errors.AsType[*OAuthError](err); ok {
@@ -125,7 +125,7 @@ func (c *Client) fetch(ctx context.Context, address string, v any) error {
 }
 
 // getJSON fetches an address of Logto's, with a bearer token if one is given.
-func (c *Client) getJSON(ctx context.Context, address string, bearer Secret) ([]byte, error) {
+func (v *Verifier) getJSON(ctx context.Context, address string, bearer Secret) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -136,12 +136,12 @@ func (c *Client) getJSON(ctx context.Context, address string, bearer Secret) ([]
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+string(bearer))
 	}
-	return c.answer(request)
+	return v.answer(request)
 }
 
 // answer returns the body that Logto answers with. An answer other than 200 is an *OAuthError.
-func (c *Client) answer(request *http.Request) ([]byte, error) {
-	response, err := c.http.Do(request)
+func (v *Verifier) answer(request *http.Request) ([]byte, error) {
+	response, err := v.http.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrProvider, err)
 	}

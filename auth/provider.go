@@ -17,6 +17,8 @@ const (
 	callTimeout = 10 * time.Second
 	// maxAnswer bounds the body of each answer, in bytes; a discovery document has about 3 KB.
 	maxAnswer = 1 << 20
+	// defaultLeeway is Config.Leeway, if that is zero.
+	defaultLeeway = 30 * time.Second
 )
 
 // provider is what Logto's discovery document says (OpenID Connect Discovery 1.0 §3).
@@ -39,15 +41,15 @@ var asymmetric = []string{
 	oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
 }
 
-func (c *Client) newProviderCache() *cached[*provider] {
+func (v *Verifier) newProviderCache() *cached[*provider] {
 	// Addresses hardly ever change, so they serve for a day in an outage of Logto.
 	return newCached(time.Hour, 24*time.Hour, func(ctx context.Context) (*provider, error) {
 		// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
 		var p provider
-		if err := c.fetch(ctx, c.issuer+"/.well-known/openid-configuration", &p); err != nil {
+		if err := v.fetch(ctx, v.issuer+"/.well-known/openid-configuration", &p); err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
-		if p.Issuer != c.issuer { // Discovery §4.3
+		if p.Issuer != v.issuer { // Discovery §4.3
 			return nil, fmt.Errorf("discovery: %w: the document is of another issuer", ErrProvider)
 		}
 		return &p, p.complete()
@@ -87,8 +89,8 @@ func (p *provider) complete() error {
 }
 
 // Ready reports whether Logto's discovery document is known, fetching it if it is not: nil, or why not.
-func (c *Client) Ready(ctx context.Context) error {
-	_, err := c.provider.get(ctx)
+func (v *Verifier) Ready(ctx context.Context) error {
+	_, err := v.provider.get(ctx)
 	return err
 }
 

@@ -1,18 +1,75 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 )
+
+// Verifier verifies tokens of one Logto, for all requests. It needs no credentials, does not change, and may be used
+// concurrently.
+type Verifier struct {
+	issuer   string
+	leeway   time.Duration
+	http     *http.Client
+	provider *cached[*provider]
+	keys     *cached[[]jose.JSONWebKey]
+	log      *slog.Logger
+}
+
+// A VerifierOption changes how a Verifier reaches Logto.
+type VerifierOption func(*Config)
+
+// WithInternalEndpoint is [Config].InternalEndpoint.
+func WithInternalEndpoint(address string) VerifierOption {
+	return func(c *Config) { c.InternalEndpoint = address }
+}
+
+// WithTransport is [Config].Transport.
+func WithTransport(transport http.RoundTripper) VerifierOption {
+	return func(c *Config) { c.Transport = transport }
+}
+
+// NewVerifier is for a program that only receives tokens. endpoint is Logto's base URL, as [Config].Endpoint is. It makes no
+// request: what Logto publishes is fetched when the first token comes. A [Client] is a Verifier too.
+func NewVerifier(endpoint string, options ...VerifierOption) (*Verifier, error) {
+	config := Config{Endpoint: endpoint, Leeway: defaultLeeway}
+	for _, option := range options {
+		option(&config)
+	}
+	if err := errors.Join(config.endpointFaults()...); err != nil {
+		return nil, fmt.Errorf("logto: %w", err)
+	}
+	return newVerifier(config), nil
+}
+
+func newVerifier(config Config) *Verifier {
+	config.Endpoint = strings.TrimRight(config.Endpoint, "/")
+	v := &Verifier{
+		issuer: config.Endpoint + "/oidc",
+		leeway: config.Leeway,
+		http:   newHTTPClient(config),
+		log:    cmp.Or(config.Log, slog.Default()),
+	}
+	v.provider = v.newProviderCache()
+	v.keys = v.newKeyCache()
+	return v
+}
+
+// Issuer is the issuer identifier that tokens must carry: the endpoint + "/oidc".
+func (v *Verifier) Issuer() string { return v.issuer }
 
 const (
 	maxToken  = 64 << 10 // bytes of a token; Logto's have about 1 KB
@@ -29,7 +86,7 @@ type checks struct {
 // verify checks what all of Logto's tokens have in common: a signature by one of its keys and an allowed algorithm,
 // typ, iss, aud (by go-oidc), and exp, iat and nbf with leeway. It returns the payload, and the token as go-oidc sees it.
 // A failure is ErrInvalidToken if it is the token's fault, ErrProvider if Logto's keys can't be had.
-func (c *Client) verify(ctx context.Context, raw string, want checks) ([]byte, *oidc.IDToken, error) {
+func (v *Verifier) verify(ctx context.Context, raw string, want checks) ([]byte, *oidc.IDToken, error) {
 	if len(raw) > maxToken {
 		return nil, nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalidToken, maxToken)
 	}
@@ -43,11 +100,11 @@ func (c *Client) verify(ctx context.Context, raw string, want checks) ([]byte, *
 	if !slices.Contains(asymmetric, h.Algorithm) {
 		return nil, nil, fmt.Errorf("%w: algorithm %q", ErrInvalidToken, printable(h.Algorithm))
 	}
-	payload, err := c.verifySignature(ctx, raw, h, want.from)
+	payload, err := v.verifySignature(ctx, raw, h, want.from)
 	if err != nil {
 		return nil, nil, err
 	}
-	token, err := oidc.NewVerifier(c.issuer, verified(payload), &oidc.Config{
+	token, err := oidc.NewVerifier(v.issuer, verified(payload), &oidc.Config{
 		ClientID:             want.audience,
 		SupportedSigningAlgs: []string{h.Algorithm},
 		SkipExpiryCheck:      true, // go-oidc knows no leeway
@@ -55,7 +112,7 @@ func (c *Client) verify(ctx context.Context, raw string, want checks) ([]byte, *
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %s", ErrInvalidToken, printable(err.Error()))
 	}
-	return payload, token, c.check(payload, want.audience)
+	return payload, token, v.check(payload, want.audience)
 }
 
 // header is what a JWT says about its signature (RFC 7515 §4.1).
@@ -87,7 +144,7 @@ func (v verified) VerifySignature(context.Context, string) ([]byte, error) { ret
 
 // check compares what every token says about itself: iss and aud once more, for go-oidc takes "AUD" for "aud", as
 // encoding/json does, and the times, of which exp and iat are required (RFC 7519 §4.1).
-func (c *Client) check(payload []byte, audience string) error {
+func (v *Verifier) check(payload []byte, audience string) error {
 	var claims struct {
 		Issuer    string       `json:"iss"`
 		Audience  Audience     `json:"aud"`
@@ -98,13 +155,13 @@ func (c *Client) check(payload []byte, audience string) error {
 	if _, err := unmarshalClaims(payload, &claims); err != nil {
 		return err
 	}
-	if claims.Issuer != c.issuer || !slices.Contains(claims.Audience, audience) {
+	if claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience) {
 		return fmt.Errorf("%w: iss or aud is missing", ErrInvalidToken)
 	}
 	if claims.Expiry == nil || claims.IssuedAt == nil {
 		return fmt.Errorf("%w: exp or iat is missing", ErrInvalidToken)
 	}
-	earliest, latest := time.Now().Add(-c.config.Leeway), time.Now().Add(c.config.Leeway)
+	earliest, latest := time.Now().Add(-v.leeway), time.Now().Add(v.leeway)
 	switch {
 	case !earliest.Before(claims.Expiry.Time()):
 		return fmt.Errorf("%w: expired", ErrInvalidToken)
@@ -151,21 +208,32 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 var accessTokenTypes = []string{"at+jwt", "application/at+jwt"}
 
 // VerifyAccessToken verifies a token that an API has received (RFC 9068 §4): signature, iss, exp, iat, nbf, typ, and
-// that it is for audience, the API's own resource indicator. Then ask the claims for [AccessTokenClaims.HasScopes]
-// and [AccessTokenClaims.Organization]. A refusal is [ErrInvalidToken]; [ErrProvider] means that
-// nobody knows, because Logto's keys can't be had, or tokens with unknown keys have used up how often they are asked for:
-// the caller may try again in a second.
-func (c *Client) VerifyAccessToken(ctx context.Context, raw, audience string) (AccessTokenClaims, error) {
+// that it is for audience, the API's own resource indicator. It does not look at what the token permits, and where: ask
+// [AccessTokenClaims.HasScopes], and [AccessTokenClaims.Organization], for the permissions of a token that was issued within
+// an organization hold there and nowhere else. [Verifier.Authorize] asks both.
+//
+// A refusal is [ErrInvalidToken]; [ErrProvider] means that nobody knows, because Logto's keys can't be had, or tokens with
+// unknown keys have used up how often they are asked for: the caller may try again in a second.
+func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) (AccessTokenClaims, error) {
 	if audience == "" {
 		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: no audience", ErrInvalidOption)
 	}
-	payload, _, err := c.verify(ctx, raw, checks{audience: audience, types: accessTokenTypes})
+	payload, _, err := v.verify(ctx, raw, checks{audience: audience, types: accessTokenTypes})
 	if err != nil {
 		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w", err)
 	}
 	var claims AccessTokenClaims
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w", err)
+	}
+	var within struct {
+		Organization Claim[string] `json:"organization_id"`
+	}
+	if _, err := unmarshalClaims(payload, &within); err != nil {
+		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w", err)
+	}
+	if !within.Organization.IsZero() && claims.OrganizationID == "" { // null, or "", is not to pass for "in none"
+		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: organization_id is empty", ErrInvalidToken)
 	}
 	if claims.Subject == "" || claims.ClientID == "" {
 		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: sub or client_id is missing", ErrInvalidToken)

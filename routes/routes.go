@@ -102,7 +102,7 @@ func New(app App) http.Handler {
 	}
 
 	// For programs with an access token.
-	r.Match(read, "/api/resource", app.RequireToken(app.resourceAudience), app.handle(app.sampleAPI))
-	r.Match(read, "/api/organizations/:id", app.RequireToken(organizationAudience), app.handle(app.sampleAPI))
+	r.Match(read, "/api/resource", app.RequireToken(app.resourcePermission), app.handle(app.sampleAPI))
+	r.Match(read, "/api/organizations/:id", app.RequireToken(organizationPermission), app.handle(app.sampleAPI))
 	return r
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
 )
 
@@ -197,7 +198,10 @@ func TestTokensRefused(t *testing.T) {
 func TestAPI(t *testing.T) {
 	s := newSite(t, func(set *setup) {
 		set.pages = func(app App, engine *gin.Engine) {
-			engine.GET("/api/write", app.RequireToken(func(*gin.Context) string { return shopping }, "read:products", "write:products"), app.handle(app.sampleAPI))
+			write := func(c *gin.Context) auth.Permission {
+				return auth.Permission{Resource: shopping, Organization: c.Query("organization"), Scopes: []string{"read:products", "write:products"}}
+			}
+			engine.GET("/api/write", app.RequireToken(write), app.handle(app.sampleAPI))
 		}
 	})
 	const organization = "urn:logto:organization:" + acme
@@ -228,6 +232,10 @@ func TestAPI(t *testing.T) {
 		{"token in the query", resource + "&access_token=" + good, "", 401, `Bearer realm="api"`, ""},
 		{"unknown resource", "/api/resource?indicator=https://other.example", "Bearer " + good, 404, "", `{"error":"not_found"}`},
 		{"no resource", "/api/resource", "Bearer " + good, 404, "", `{"error":"not_found"}`},
+		{"of an organization, for none", resource, "Bearer " + s.logto.AccessToken("ada", shopping, authtest.Claim("organization_id", acme)), 401, `Bearer realm="api", error="invalid_token"`, `{"error":"invalid_token"}`},
+		{"a resource within an organization", "/api/write?organization=" + acme, "Bearer " + s.logto.AccessToken("ada", shopping, authtest.Claim("organization_id", acme)), 200, "",
+			`{"client":"demoapp0123456789abcd","organization":"acme00corp01","scopes":["read:products","write:products","delete:products"],"subject":"4dal0velace0"}`},
+		{"a resource within no organization", "/api/write?organization=" + acme, "Bearer " + good, 401, `Bearer realm="api", error="invalid_token"`, ""},
 		{"all scopes", "/api/write", "Bearer " + good, 200, "", ""},
 		{"a scope is missing", "/api/write", "Bearer " + s.logto.AccessToken("ada", shopping, authtest.Claim("scope", "read:products")), 403,
 			`Bearer realm="api", error="insufficient_scope", scope="read:products write:products"`, `{"error":"insufficient_scope","scope":"read:products write:products"}`},
