@@ -100,8 +100,33 @@ func (v *Verifier) Authorize(r *http.Request, need Permission) (*http.Request, e
 	if !claims.HasScopes(need.Scopes...) {
 		return nil, fmt.Errorf("authorize: %w", ErrInsufficientScope)
 	}
+	return r.WithContext(withCaller(r.Context(), claims, need)), nil
+}
+
+// Authorize is the same for who is signed in and has no token to send: it asks Logto for one, which is kept, and returns a context
+// that carries the person as the caller. [ErrInsufficientScope] if the token does not permit what is demanded, or Logto gives none,
+// for the person is not a member of the organization; other errors are those of [Session.AccessToken].
+func (s *Session) Authorize(ctx context.Context, need Permission) (context.Context, error) {
+	var options []TokenOption
+	if need.Organization != "" {
+		options = append(options, WithOrganization(need.Organization))
+	}
+	claims, err := s.AccessTokenClaims(ctx, need.Resource, options...)
+	if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Code == "access_denied" {
+		err = fmt.Errorf("%w: %w", ErrInsufficientScope, err)
+	}
+	if err == nil && !claims.HasScopes(need.Scopes...) {
+		err = ErrInsufficientScope
+	}
+	if err != nil {
+		return nil, fmt.Errorf("authorize: %w", err)
+	}
+	return withCaller(ctx, claims, need), nil
+}
+
+func withCaller(ctx context.Context, claims AccessTokenClaims, need Permission) context.Context {
 	caller := Caller{Subject: claims.Subject, ClientID: claims.ClientID, Organization: need.Organization, Scopes: claims.Scopes()}
-	return r.WithContext(WithCaller(WithAccessToken(r.Context(), claims), caller)), nil
+	return WithCaller(WithAccessToken(ctx, claims), caller)
 }
 
 // Refuse answers a request that was not authorized, as RFC 6750 §3 says: 401, without a code if there was no token; 403; 503

@@ -42,8 +42,12 @@ func TestAddresses(t *testing.T) {
 		{"GET", "/readyz", want{200, ""}, want{200, ""}, want{200, ""}, want{200, ""}},
 		{"GET", stylesheet, want{200, ""}, want{200, ""}, want{200, ""}, want{200, ""}},
 		{"GET", "/static/unknown.css", want{404, ""}, want{404, ""}, want{404, ""}, want{404, ""}},
-		{"GET", "/api/resource?indicator=" + url.QueryEscape(shopping), want{401, ""}, want{401, ""}, want{401, ""}, want{401, ""}},
-		{"GET", "/api/organizations/" + acme, want{401, ""}, want{401, ""}, want{401, ""}, want{401, ""}},
+		{"GET", "/api/resource?indicator=" + url.QueryEscape(shopping), want{401, ""}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"GET", "/api/organizations/" + acme, want{401, ""}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"GET", "/api/me", want{401, ""}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"GET", "/protected/access", want{303, toSignIn("/protected/access")}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"POST", "/organization", want{303, "/sign-in"}, want{401, ""}, want{303, "/"}, want{303, "/"}},
+		{"GET", "/account/done", want{303, toSignIn("/account/done")}, want{401, ""}, want{303, "/"}, want{303, "/"}},
 		{"GET", "/unknown", want{404, ""}, want{404, ""}, want{404, ""}, want{404, ""}},
 		{"GET", "/sign-in/", want{404, ""}, want{404, ""}, want{404, ""}, want{404, ""}},
 		// The last: it signs out.
@@ -77,6 +81,7 @@ func TestWrongMethod(t *testing.T) {
 		"/": {"GET", "HEAD"}, "/sign-in": {"GET"}, "/sign-up": {"GET"}, "/callback": {"GET"}, "/sign-out": {"GET", "HEAD", "POST"},
 		"/protected/userinfo": {"GET", "HEAD"}, "/protected/tokens": {"GET", "HEAD", "POST"},
 		"/protected/sessions": {"GET", "HEAD", "POST"}, "/backchannel-logout": {"POST"}, "/healthz": {"GET", "HEAD"},
+		"/organization": {"POST"}, "/account/done": {"GET"}, "/api/me": {"GET", "HEAD"},
 		"/readyz": {"GET", "HEAD"}, "/static/app.css": {"GET", "HEAD"}, "/api/resource": {"GET", "HEAD"},
 		"/api/organizations/" + acme: {"GET", "HEAD"},
 	} {

@@ -2,12 +2,14 @@ package routes
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 
 	"github.com/gin-gonic/gin"
 
 	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/internal/session"
 )
 
 // RequireToken guards an API: it lets requests pass that carry an access token for what need returns, and puts the caller
@@ -29,12 +31,39 @@ func (app App) RequireToken(need func(*gin.Context) auth.Permission) gin.Handler
 	}
 }
 
+// RequireCaller is RequireToken for an API that our own pages call too: who sends no token is known by the session's cookie, and
+// may what their own token would permit. A request of another site's page is refused as a form's would be.
+func (app App) RequireCaller(need func(*gin.Context) auth.Permission) gin.HandlerFunc {
+	byToken, load := app.RequireToken(need), app.loadSession(session.WithTokens)
+	return func(c *gin.Context) {
+		wanted := need(c)
+		if c.GetHeader("Authorization") == "" && (wanted.Resource != "" || wanted.Organization != "") {
+			if load(c); c.IsAborted() {
+				return
+			}
+			ctx, err := app.session(c).Authorize(c.Request.Context(), wanted)
+			switch {
+			case err == nil:
+				c.Request = c.Request.WithContext(ctx)
+				return
+			case lacks(err):
+				app.stop(c, fmt.Errorf("%w: %w", lacksPermission(wanted), err))
+				return
+			case !errors.Is(err, auth.ErrNotAuthenticated):
+				app.stop(c, err)
+				return
+			}
+		}
+		byToken(c)
+	}
+}
+
 // The sample API stands for those of a product, which would be programs of their own: one for each configured
 // resource, and one for each organization.
 
 func (app App) resourcePermission(c *gin.Context) (need auth.Permission) {
 	if indicator := c.Query("indicator"); slices.Contains(app.Auth.Resources(), indicator) {
-		need.Resource = indicator
+		need.Resource, need.Scopes = indicator, []string{"read:products"}
 	}
 	return need
 }

@@ -2,6 +2,7 @@ package routes
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -70,10 +71,11 @@ func RequireOrganizationRole(roles ...string) GuardOption {
 // organization, if there is one. It is fetched when it is needed, and kept.
 func RequirePermission(resource string, scopes ...string) GuardOption {
 	return require(func(r *rights) error {
-		if has, err := r.permission(resource, scopes); has || err != nil {
-			return err
+		err := r.permission(resource, scopes)
+		if lacks(err) {
+			return fmt.Errorf("%w: %w", lacksPermission(auth.Permission{Resource: resource, Scopes: scopes}), err)
 		}
-		return lacksPermission(resource, scopes)
+		return err
 	})
 }
 
@@ -198,8 +200,17 @@ func (app App) backTo(c *gin.Context) string {
 
 func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
-func lacksPermission(resource string, scopes []string) error {
-	return &forbiddenError{"lacks_permission", gin.H{"permission": gin.H{"resource": resource, "scopes": scopes}}, scopes}
+// lacks reports whether an error says that a person has no such permission; nobody has one of a resource that is not configured.
+func lacks(err error) bool {
+	return errors.Is(err, auth.ErrInsufficientScope) || errors.Is(err, auth.ErrUnknownResource)
+}
+
+func lacksPermission(need auth.Permission) error {
+	required := gin.H{"resource": need.Resource, "scopes": need.Scopes}
+	if need.Organization != "" {
+		required["organization"] = need.Organization
+	}
+	return &forbiddenError{"lacks_permission", gin.H{"permission": required}, need.Scopes}
 }
 
 // rights answers what a person may do: for guards, and for templates, so that both have the same answer. What can't be known is
@@ -243,16 +254,11 @@ func (r *rights) organization() auth.Organization {
 	return active
 }
 
-func (r *rights) permission(resource string, scopes []string) (bool, error) {
-	var options []auth.TokenOption
-	if active := r.organization(); active.ID != "" {
-		options = append(options, auth.WithOrganization(active.ID))
-	}
-	claims, err := r.app.session(r.c).AccessTokenClaims(r.c.Request.Context(), resource, options...)
-	if answer, ok := errors.AsType[*auth.OAuthError](err); ok && answer.Code == "access_denied" { // no member any more
-		return false, nil
-	}
-	return err == nil && claims.HasScopes(scopes...), err
+// permission returns why the person has not all of the scopes.
+func (r *rights) permission(resource string, scopes []string) error {
+	need := auth.Permission{Resource: resource, Organization: r.organization().ID, Scopes: scopes}
+	_, err := r.app.session(r.c).Authorize(r.c.Request.Context(), need)
+	return err
 }
 
 // HasRole is RequireRole's question.
@@ -269,6 +275,5 @@ func (r *rights) HasOrganizationRole(roles ...string) bool {
 
 // HasPermission is RequirePermission's question.
 func (r *rights) HasPermission(resource string, scopes ...string) bool {
-	has, err := r.permission(resource, scopes)
-	return err == nil && has
+	return r.permission(resource, scopes) == nil
 }

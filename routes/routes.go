@@ -101,8 +101,8 @@ func New(app App) http.Handler {
 		withTokens.Match(append(read, http.MethodPost), "/protected/access/"+path, app.Authenticated(guard), app.handle(app.access))
 	}
 
-	// For programs with an access token.
-	r.Match(read, "/api/resource", app.RequireToken(app.resourcePermission), app.handle(app.sampleAPI))
-	r.Match(read, "/api/organizations/:id", app.RequireToken(organizationPermission), app.handle(app.sampleAPI))
+	// For programs with an access token, and for scripts on our own pages.
+	r.Match(read, "/api/resource", app.RequireCaller(app.resourcePermission), app.handle(app.sampleAPI))
+	r.Match(read, "/api/organizations/:id", app.RequireCaller(organizationPermission), app.handle(app.sampleAPI))
 	return r
 }
