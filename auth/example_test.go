@@ -279,6 +279,22 @@ func ExampleWithOrganization() {
 	// Output: [https://shopping.your-app.com/api] acme00corp01 <nil>
 }
 
+// The organization that the person works in, until they choose another or lose the membership.
+func ExampleSession_SetOrganization() {
+	idp, _, session := demo()
+	defer idp.Close()
+	ctx := context.Background()
+	fmt.Println(session.SetOrganization(ctx, "acme00corp01"))
+	person, err := session.Person(ctx)
+	active, _ := person.ActiveOrganization()
+	fmt.Println(active.Name, err)
+	fmt.Println(errors.Is(session.SetOrganization(ctx, "gl0bexcorp02"), auth.ErrNotMember))
+	// Output:
+	// <nil>
+	// Acme <nil>
+	// true
+}
+
 func ExampleSession_OrganizationToken() {
 	idp, _, session := demo()
 	defer idp.Close()

@@ -12,6 +12,11 @@ import (
 	"example.com/logto-gin-starter/internal/session"
 )
 
+// Permission is what an API demands whose every address is for one resource; see RequireToken and RequireCaller.
+func Permission(resource string, scopes ...string) func(*gin.Context) auth.Permission {
+	return func(*gin.Context) auth.Permission { return auth.Permission{Resource: resource, Scopes: scopes} }
+}
+
 // RequireToken guards an API: it lets requests pass that carry an access token for what need returns, and puts the caller
 // into the context (auth.CallerFrom). Anything else is answered as RFC 6750 §3 says. If need returns an empty Permission, the
 // address does not exist: 404.
