@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 )
 
@@ -21,26 +22,22 @@ const (
 // cached holds one thing that Logto publishes: fetched once for all who wait for it, used for a while, and kept a
 // little longer when it can't be fetched again. A failure is never kept.
 type cached[T any] struct {
-	fetch func(context.Context) (T, error)
-	fresh time.Duration    // used without asking
-	stale time.Duration    // used when asking fails
-	limit [2]*rate.Limiter // by caller
+	fetch    func(context.Context) (T, error)
+	fresh    time.Duration         // used without asking
+	stale    time.Duration         // used when asking fails
+	limit    [2]*rate.Limiter      // by caller
+	requests [2]singleflight.Group // by caller
 
-	mu      sync.Mutex
-	known   answer[T]      // the newest good one; its zero is none
-	next    time.Time      // when to ask for a newer one
-	failing bool           // the last request failed
-	newest  [2]*request[T] // by caller; nil: there was none
-	sent    int            // requests so far
+	mu    sync.Mutex
+	known answer[T] // the newest good one; its zero is none
+	next  time.Time // when to ask for a newer one
 }
 
 const (
 	// retryAfter is how long a value that could not be renewed serves before that is tried again.
 	retryAfter = 10 * time.Second
-	// patience is how long a request waits for a Logto that has just failed, or that it may not need.
+	// patience bounds each request, and how long anybody waits for one.
 	patience = 2 * time.Second
-	// joinable is how long others join a request to Logto: one that began before may be lost though Logto is well again.
-	joinable = time.Second
 )
 
 func newCached[T any](fresh, stale time.Duration, fetch func(context.Context) (T, error)) *cached[T] {
@@ -52,169 +49,89 @@ func newCached[T any](fresh, stale time.Duration, fetch func(context.Context) (T
 
 // answer is what a request to Logto brought.
 type answer[T any] struct {
-	value  T
-	err    error
-	asked  time.Time
-	number int // of the request
-}
-
-// request is one to Logto, for all who wait for it.
-type request[T any] struct {
-	asked  time.Time // ahead of now while it waits for the limit
-	done   chan struct{}
-	answer answer[T] // when done
+	value T
+	err   error
+	asked time.Time
 }
 
 // get returns the value, fetching it if there is none that is fresh.
 func (c *cached[T]) get(ctx context.Context) (T, error) {
-	a := c.current(ctx, ours)
-	return a.value, a.err
-}
-
-// find returns the value if it fits. If not, it fetches newer ones, until one fits or was asked for after find was called:
-// one that somebody had asked for before may be just too old. A value that does not fit is returned too.
-func (c *cached[T]) find(ctx context.Context, who caller, fits func(T) bool) (T, error) {
-	c.mu.Lock()
-	before := c.sent
-	c.mu.Unlock()
-	a := c.current(ctx, who)
-	for a.err == nil && !fits(a.value) && a.number <= before {
-		a = c.renew(ctx, who)
-	}
-	return a.value, a.err
+	return c.find(ctx, ours, func(T) bool { return true })
 }
 
 // within returns a value that was asked for at most so long ago.
 func (c *cached[T]) within(ctx context.Context, age time.Duration) (T, error) {
-	c.mu.Lock()
-	a := c.known
-	c.mu.Unlock()
+	a, _ := c.newest()
 	if time.Since(a.asked) > age {
-		a = c.renew(ctx, ours)
+		a, _ = c.ask(ctx, ours)
 	}
 	return a.value, a.err
 }
 
-// current returns the value as get does. One that is not fresh any more serves while a newer one can't be had.
-func (c *cached[T]) current(ctx context.Context, who caller) answer[T] {
-	c.mu.Lock()
-	known, next := c.known, c.next
-	c.mu.Unlock()
-	if time.Since(known.asked) >= c.stale {
-		return c.renew(ctx, who)
-	}
-	if time.Now().Before(next) {
-		return known
-	}
-	short, cancel := context.WithTimeout(ctx, patience)
+// find returns the value if it is fresh and fits; else a newer one, whether that fits or not. If that can't be had, one that
+// is not too old and fits will do. The last call of fits is with the value that find returns.
+func (c *cached[T]) find(ctx context.Context, who caller, fits func(T) bool) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	newer := c.renew(short, who)
-	if newer.err == nil {
-		return newer
+	var known, a answer[T]
+	var isFresh, isOwn bool
+	for range 2 { // the first request may have begun before, for others: if it fails or is too old, that says nothing of now
+		if known, isFresh = c.newest(); isFresh && fits(known.value) {
+			return known.value, nil
+		}
+		if a, isOwn = c.ask(ctx, who); a.err == nil && fits(a.value) || isOwn {
+			break
+		}
 	}
+	if a.err != nil && !isFresh && known.err == nil && fits(known.value) {
+		a = known
+	}
+	return a.value, a.err
+}
+
+// newest returns the newest good answer that is not too old.
+func (c *cached[T]) newest() (a answer[T], isFresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if later := time.Now().Add(retryAfter); c.next.Before(later) {
-		c.next = later
+	if time.Since(c.known.asked) >= c.stale {
+		return answer[T]{err: fmt.Errorf("%w: not asked yet", ErrProvider)}, false
 	}
-	return c.known
+	return c.known, time.Now().Before(c.next)
 }
 
-// renew fetches the value however fresh it is.
-func (c *cached[T]) renew(ctx context.Context, who caller) answer[T] {
-	c.mu.Lock()
-	failing := c.failing
-	c.mu.Unlock()
-	if failing || who == strangers {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
-		defer cancel()
-	}
-	began := time.Now()
-	r, err := c.ask(ctx, who)
-	if err != nil {
-		return answer[T]{err: err}
-	}
-	if r.asked.Before(began) { // by somebody else: should it fail or hang, that says nothing of now
-		short, cancel := context.WithDeadline(ctx, r.asked.Add(joinable))
-		defer cancel()
-		if a := r.wait(short); a.err == nil || ctx.Err() != nil {
-			return a
-		}
-		if again, err := c.ask(ctx, who); err == nil {
-			r = again
-		}
-	}
-	return r.wait(ctx)
-}
-
-func (r *request[T]) wait(ctx context.Context) answer[T] {
+// ask joins the request that is under way, or begins its own. Nobody who waits for it can cancel it.
+func (c *cached[T]) ask(ctx context.Context, who caller) (a answer[T], isOwn bool) {
+	began := false
+	done := c.requests[who].DoChan("", func() (any, error) {
+		began = true
+		return c.request(context.WithoutCancel(ctx), who), nil
+	})
 	select {
 	case <-ctx.Done():
-		return answer[T]{err: fmt.Errorf("%w: %w", ErrProvider, ctx.Err())}
-	case <-r.done:
-		return r.answer
+		return answer[T]{err: fmt.Errorf("%w: %w", ErrProvider, ctx.Err())}, true
+	case result := <-done:
+		return result.Val.(answer[T]), began
 	}
 }
 
-// ask returns the request under way, or begins one, if the limit allows it. Nobody who waits for it can cancel it; it ends by
-// its own time-out.
-func (c *cached[T]) ask(ctx context.Context, who caller) (*request[T], error) {
+// request asks Logto, if the limit allows it, and keeps a good answer.
+func (c *cached[T]) request(ctx context.Context, who caller) answer[T] {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if who == strangers && c.limit[who].Tokens() < 1 {
+		return answer[T]{err: fmt.Errorf("%w: strangers' tokens have made us ask too often", ErrProvider)}
+	}
+	if err := c.limit[who].Wait(ctx); err != nil { // it takes a second at most, for there is one request at a time
+		return answer[T]{err: fmt.Errorf("%w: %w", ErrProvider, err)}
+	}
+	a := answer[T]{asked: time.Now()}
+	a.value, a.err = c.fetch(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	if r := c.newest[who]; r != nil && !r.ended() && now.Before(r.asked.Add(joinable)) {
-		return r, nil
-	}
-	if who == strangers && c.limit[who].TokensAt(now) < 1 {
-		return nil, fmt.Errorf("%w: strangers' tokens have made us ask too often", ErrProvider)
-	}
-	wait := c.limit[who].ReserveN(now, 1).DelayFrom(now) // a second at most, for what waits is joined
-	r := &request[T]{asked: now.Add(wait), done: make(chan struct{})}
-	c.newest[who] = r
-	ctx = context.WithoutCancel(ctx)
-	go func() {
-		time.Sleep(wait)
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		c.mu.Lock()
-		c.sent++
-		number := c.sent
-		c.mu.Unlock()
-		value, err := c.fetch(ctx)
-		c.keep(who, r, answer[T]{value, err, r.asked, number})
-	}()
-	return r, nil
-}
-
-// keep ends a request. A good answer is also one for those who have given up on it and asked again.
-func (c *cached[T]) keep(who caller, r *request[T], a answer[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r.end(a)
-	c.failing = a.err != nil
-	if a.err != nil {
-		return
-	}
-	c.newest[who].end(a)
-	if a.number > c.known.number { // requests may end in another order
+	if later := time.Now().Add(retryAfter); a.err != nil && c.next.Before(later) {
+		c.next = later
+	} else if a.err == nil && !a.asked.Before(c.known.asked) { // requests may end in another order
 		c.known, c.next = a, time.Now().Add(c.fresh)
 	}
-}
-
-// end and ended are called under the lock of the cache.
-func (r *request[T]) end(a answer[T]) {
-	if !r.ended() {
-		r.answer = a
-		close(r.done)
-	}
-}
-
-func (r *request[T]) ended() bool {
-	select {
-	case <-r.done:
-		return true
-	default:
-		return false
-	}
+	return a
 }
