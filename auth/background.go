@@ -5,51 +5,47 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // background is the work that no request waits for. It is bounded, and ends with its Client.
 type background struct {
 	log     *slog.Logger
-	places  chan struct{}
-	closing chan struct{}
+	closing context.Context
+	close   context.CancelFunc
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	tasks  sync.WaitGroup
+	mu    sync.Mutex // so that none begins once Close waits
+	tasks errgroup.Group
 }
 
 func newBackground(log *slog.Logger, places int) *background {
-	return &background{log: log, places: make(chan struct{}, places), closing: make(chan struct{})}
+	b := &background{log: log}
+	b.closing, b.close = context.WithCancel(context.Background())
+	b.tasks.SetLimit(places)
+	return b
 }
 
 // run runs a task, unless too many are under way or the Client is closed. later waits, but not when it is being closed.
 func (b *background) run(ctx context.Context, what string, task func(ctx context.Context, later func(time.Duration)) error) (started bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	select {
-	case b.places <- struct{}{}:
-	default:
+	if b.closing.Err() != nil {
 		return false
 	}
 	ctx = context.WithoutCancel(ctx)
-	b.tasks.Go(func() {
-		defer func() { <-b.places }()
+	return b.tasks.TryGo(func() error {
 		if err := task(ctx, b.later); err != nil {
 			b.log.WarnContext(ctx, what, "error", err)
 		}
+		return nil
 	})
-	return true
 }
 
 func (b *background) later(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
-	case <-b.closing:
+	case <-time.After(d):
+	case <-b.closing.Done():
 	}
 }
 
@@ -58,11 +54,8 @@ func (b *background) later(d time.Duration) {
 func (c *Client) Close() {
 	for _, b := range []*background{c.revocations, c.revalidations} {
 		b.mu.Lock()
-		if !b.closed {
-			b.closed = true
-			close(b.closing)
-		}
+		b.close()
 		b.mu.Unlock()
-		defer b.tasks.Wait()
+		defer b.tasks.Wait() // it returns no error: run logs them
 	}
 }

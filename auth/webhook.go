@@ -28,14 +28,14 @@ const (
 
 // WebhookEvent is what Logto tells by a webhook. A field that the event lacks is empty.
 type WebhookEvent struct {
-	Name           string
-	CreatedAt      time.Time
-	UserID         string   // the person's subject
-	Suspended      bool     // of EventUserSuspension: not lifted
-	OrganizationID string   // of EventOrganizationUsers
-	Members        []string // of EventOrganizationUsers: the subjects of those who were added or removed
+	Name           string    `json:"event"`
+	CreatedAt      time.Time `json:"createdAt"`
+	UserID         string    `json:"userId"`         // the person's subject
+	Suspended      bool      `json:"-"`              // of EventUserSuspension: not lifted
+	OrganizationID string    `json:"organizationId"` // of EventOrganizationUsers
+	Members        []string  `json:"-"`              // of EventOrganizationUsers: the subjects of those who were added or removed
 
-	Body json.RawMessage // all of it
+	Body json.RawMessage `json:"-"` // all of it
 }
 
 // VerifyWebhook checks a webhook's signature over the raw body, from the header logto-signature-sha-256: the hex of an
@@ -50,13 +50,10 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 		return WebhookEvent{}, fmt.Errorf("webhook: %w", err)
 	}
 	var event struct {
-		Name           string          `json:"event"`
-		CreatedAt      time.Time       `json:"createdAt"`
-		UserID         string          `json:"userId"`
-		OrganizationID string          `json:"organizationId"`
-		Added          []string        `json:"addedUserIds"`
-		Removed        []string        `json:"removedUserIds"`
-		Data           json.RawMessage `json:"data"`
+		WebhookEvent
+		Added   []string        `json:"addedUserIds"`
+		Removed []string        `json:"removedUserIds"`
+		Data    json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(body, &event); err != nil || event.Name == "" || event.CreatedAt.IsZero() {
 		return WebhookEvent{}, fmt.Errorf("webhook: %w: not an event", ErrInvalidOption)
@@ -66,10 +63,9 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 		Suspended bool   `json:"isSuspended"`
 	}
 	_ = json.Unmarshal(event.Data, &person) // in other events it is something else, a list even
-	return WebhookEvent{
-		Name: event.Name, CreatedAt: event.CreatedAt, UserID: cmp.Or(event.UserID, person.ID), Suspended: person.Suspended,
-		OrganizationID: event.OrganizationID, Members: append(event.Added, event.Removed...), Body: body,
-	}, nil
+	event.UserID, event.Suspended = cmp.Or(event.UserID, person.ID), person.Suspended
+	event.Members, event.Body = append(event.Added, event.Removed...), body
+	return event.WebhookEvent, nil
 }
 
 func (c *Client) checkWebhook(body []byte, signature string) error {
