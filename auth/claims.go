@@ -318,7 +318,7 @@ func (c AccessTokenClaims) HasScopes(scopes ...string) bool {
 
 const organizationAudience = "urn:logto:organization:"
 
-// OrganizationAudience is the audience of an organization's own tokens, for [Client.VerifyAccessToken].
+// OrganizationAudience is the audience of an organization's own tokens, for [Verifier.VerifyAccessToken].
 func OrganizationAudience(id string) string { return organizationAudience + id }
 
 // Organization returns the organization that the token is for, in either of Logto's forms; empty if for none.

@@ -130,7 +130,7 @@ func tokens(t *testing.T, chromium context.Context, s *site) {
 	b.click(`nav a[href="/protected/tokens"]`)
 	b.want("/protected/tokens", "https://shopping.your-app.com/api", "https://store.your-app.com/api", "acme00corp01", "read:products")
 	for _, field := range []string{`[value="https://shopping.your-app.com/api"]`, `[value="acme00corp01"]`} {
-		form := `form:has(` + field + `)`
+		form := `article form:has(` + field + `)`
 		before := b.text(`article:has(` + field + `) pre`)
 		b.click(form + ` button:not([name])`)
 		if after := b.text(`article:has(` + field + `) pre`); after == before || !strings.Contains(after, `"exp"`) {
