@@ -1,22 +1,22 @@
 // Package config gathers the settings that each package owns, from a YAML file and the environment.
 //
 // Start reading at [Load]. A setting is a field with a `yaml` and an `env` tag, in the package that uses it; to add one,
-// add the field there and a line in config.yaml.
+// add the field there and a line in config.yaml. Its type may be any that caarlos0/env knows.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/goccy/go-yaml"
 
 	"example.com/logto-gin-starter/auth"
@@ -34,41 +34,6 @@ type Config struct {
 	Session session.Config      `yaml:"session"`
 }
 
-// Server is where the application is found.
-type Server struct {
-	// ListenAddr is what net.Listen takes.
-	ListenAddr string `yaml:"listen_addr" env:"LISTEN_ADDR"`
-	// BaseURL is the public address, without a path: what is registered in Logto is derived from it, never from a request.
-	BaseURL string `yaml:"base_url" env:"BASE_URL"`
-}
-
-// Validate returns every fault, joined.
-func (s Server) Validate() error {
-	var faults []error
-	if !isListenAddr(s.ListenAddr) {
-		faults = append(faults, &fault{"ListenAddr", "must look like :3000 or 127.0.0.1:3000, with a port up to 65535"})
-	}
-	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
-	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
-		faults = append(faults, &fault{"BaseURL", "must be an http or https URL without a path, such as https://www.example.com"})
-	}
-	return errors.Join(faults...)
-}
-
-func isListenAddr(address string) bool {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil || port == "" {
-		return false
-	}
-	_, err = net.LookupPort("tcp", port) // a number, or a name such as http
-	return err == nil
-}
-
-type fault struct{ field, problem string }
-
-func (f *fault) Error() string   { return f.problem }
-func (f *fault) Setting() string { return f.field }
-
 // Defaults is what holds where nothing is set.
 func Defaults() Config {
 	return Config{
@@ -83,14 +48,8 @@ func Defaults() Config {
 // NAME, used where NAME itself is not set. Its error joins all faults, one line each, naming the variable and the key.
 func Load(path string, environ []string) (Config, error) {
 	cfg := Defaults()
-	all := settings(&cfg)
-	faults := slices.Concat(readFile(path, all), readEnvironment(environ, all))
-	faults = append(faults, slices.DeleteFunc(validate(cfg, all), func(err error) bool {
-		name, _, _ := strings.Cut(err.Error(), " ") // what could not be read has its line already
-		return slices.ContainsFunc(faults, func(known error) bool { return strings.HasPrefix(known.Error(), name+" ") })
-	})...)
-	if len(faults) > 0 {
-		return Config{}, errors.Join(faults...)
+	if err := load(&cfg, path, environ); err != nil {
+		return Config{}, err
 	}
 	cfg.Server.BaseURL = strings.TrimRight(cfg.Server.BaseURL, "/")
 	cfg.Logto.SecretAgain = func() (auth.Secret, error) { // a file that holds it may have changed since
@@ -100,6 +59,25 @@ func Load(path string, environ []string) (Config, error) {
 	return cfg, nil
 }
 
+// load reads any struct of sections, each of which can Validate itself.
+func load(sections any, path string, environ []string) error {
+	all := settings(sections)
+	texts, faults := readFile(path, all)
+	faults = append(faults, readEnvironment(environ, all, texts)...)
+	var invalid []error
+	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
+		owner := value.Addr().Interface().(interface{ Validate() error })
+		faults = append(faults, locate(env.ParseWithOptions(owner, env.Options{Environment: texts, FuncMap: lists}), section, all)...)
+		invalid = append(invalid, locate(owner.Validate(), section, all)...)
+	}
+	faults = append(faults, slices.DeleteFunc(invalid, func(err error) bool {
+		name, _, _ := strings.Cut(err.Error(), " ") // what could not be read has its line already
+		return slices.ContainsFunc(faults, func(known error) bool { return strings.HasPrefix(known.Error(), name+" ") })
+	})...)
+	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(faults...)
+}
+
 // setting is one field of a section.
 type setting struct {
 	section, key, env string
@@ -107,12 +85,11 @@ type setting struct {
 	value             reflect.Value // in the Config
 }
 
-func settings(cfg *Config) []setting {
-	var all []setting
-	for section, value := range reflect.ValueOf(cfg).Elem().Fields() {
+func settings(sections any) (all []setting) {
+	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
 		for field, value := range value.Fields() {
-			if env := field.Tag.Get("env"); env != "" {
-				all = append(all, setting{section.Tag.Get("yaml"), field.Tag.Get("yaml"), env, field.Name, value})
+			if name := field.Tag.Get("env"); name != "" {
+				all = append(all, setting{section.Tag.Get("yaml"), field.Tag.Get("yaml"), name, field.Name, value})
 			}
 		}
 	}
@@ -123,152 +100,116 @@ func (s setting) fault(problem string) error {
 	return fmt.Errorf("%s (%s.%s in %s) %s", s.env, s.section, s.key, DefaultPath, problem)
 }
 
-// set gives the field a value from a text. Its error never holds the text.
-func (s setting) set(text string) error {
-	switch field := s.value.Addr().Interface().(type) {
-	case *time.Duration:
-		life, err := time.ParseDuration(text)
-		if err != nil {
-			return s.fault("must be a duration such as 90s, 30m or 24h")
-		}
-		*field = life
-	case *[]string:
-		*field = strings.Fields(text)
-	case *bool:
-		on, err := strconv.ParseBool(text)
-		if err != nil {
-			return s.fault("must be true or false")
-		}
-		*field = on
-	default:
-		s.value.SetString(text)
-	}
-	return nil
-}
-
-// readFile takes over what the file says; a key that nobody knows is a fault, not a silent default.
-func readFile(path string, all []setting) (faults []error) {
+// readFile returns what the file says, as it would stand in the environment. A key that nobody knows is a fault, not a
+// silent default.
+func readFile(path string, all []setting) (texts map[string]string, faults []error) {
+	texts = map[string]string{}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && path == DefaultPath {
-		return nil
+		return texts, nil
 	}
 	if err != nil {
-		return []error{err}
+		return texts, []error{err}
 	}
 	var file map[string]map[string]any
 	if err := yaml.Unmarshal(data, &file); err != nil {
-		return []error{fmt.Errorf("%s: %s", path, firstLine(yaml.FormatError(err, false, false)))}
+		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+		return texts, []error{fmt.Errorf("%s: %s", path, line)}
 	}
 	for section, keys := range file {
+		if len(keys) == 0 && !slices.ContainsFunc(all, func(s setting) bool { return s.section == section }) {
+			faults = append(faults, fmt.Errorf("%s: %s is no section", path, section))
+		}
 		for key, value := range keys {
 			i := slices.IndexFunc(all, func(s setting) bool { return s.section == section && s.key == key })
 			if i < 0 {
 				faults = append(faults, fmt.Errorf("%s: %s.%s is no setting", path, section, key))
-			} else if err := all[i].setYAML(value); err != nil {
-				faults = append(faults, err)
+			} else if text, problem := all[i].text(value); problem != "" {
+				faults = append(faults, all[i].fault(problem))
+			} else if value != nil { // not the key alone
+				texts[all[i].env] = text
 			}
 		}
-		if !slices.ContainsFunc(all, func(s setting) bool { return s.section == section }) && len(keys) == 0 {
-			faults = append(faults, fmt.Errorf("%s: %s is no section", path, section))
-		}
 	}
-	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return faults
+	return texts, faults
 }
 
-func (s setting) setYAML(value any) error {
-	if value == nil { // the key alone
-		return nil
-	}
-	if list, isList := s.value.Addr().Interface().(*[]string); isList {
-		items, ok := value.([]any)
-		texts := make([]string, len(items))
-		for i, item := range items {
-			text, isText := item.(string)
-			texts[i], ok = text, ok && isText
+// text returns a value of the file as a text, or says what is wrong.
+func (s setting) text(value any) (text, problem string) {
+	items, isList := value.([]any)
+	if s.value.Kind() != reflect.Slice {
+		if _, isText := value.(string); isList || !isText && value != nil && s.value.Kind() == reflect.String { // to YAML, 0123 is the number 83
+			return "", "must be a single text, in quotes if it is a number"
 		}
-		if !ok {
-			return s.fault("must be a list of texts, in quotes where they are numbers")
-		}
-		*list = texts
-		return nil
+		return fmt.Sprint(value), ""
 	}
-	if on, isBool := value.(bool); isBool {
-		value = strconv.FormatBool(on)
+	texts := make([]string, len(items))
+	for i, item := range items {
+		text, isText := item.(string)
+		texts[i], isList = text, isList && isText
 	}
-	text, ok := value.(string) // to YAML, 0123 is the number 83
-	if !ok {
-		return s.fault("must be a single text, in quotes if it is a number")
+	if !isList && value != nil {
+		return "", "must be a list of texts, in quotes where they are numbers"
 	}
-	return s.set(text)
+	return strings.Join(texts, " "), ""
 }
 
-func readEnvironment(environ []string, all []setting) (faults []error) {
-	env := map[string]string{}
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		env[name] = value
-	}
+// readEnvironment adds to texts what the environment says, and empties the fields that are set to nothing.
+func readEnvironment(environ []string, all []setting, texts map[string]string) (faults []error) {
+	variables := env.ToMap(environ)
 	for _, s := range all {
-		text, file := env[s.env], env[s.env+"_FILE"]
+		text, file := variables[s.env], variables[s.env+"_FILE"]
 		if text == "" && file != "" {
 			data, err := os.ReadFile(file)
 			if err != nil {
 				// The cause alone: a secret may stand where the name of its file belongs.
 				faults = append(faults, s.fault(fmt.Sprintf("can't be read, by %s_FILE: %v", s.env, errors.Unwrap(err))))
-				continue
 			}
 			text = strings.TrimSpace(string(data))
 		}
-		if text == "" {
-			continue
+		if text != "" {
+			texts[s.env] = strings.TrimSpace(text)
 		}
-		if err := s.set(strings.TrimSpace(text)); err != nil {
-			faults = append(faults, err)
+		if text, isSet := texts[s.env]; isSet && text == "" {
+			s.value.SetZero() // env would leave the default
 		}
 	}
 	return faults
 }
 
-// validate asks each package about its settings.
-func validate(cfg Config, all []setting) (faults []error) {
-	sections := map[string]interface{ Validate() error }{
-		"server": cfg.Server, "logto": cfg.Logto, "redis": cfg.Redis, "session": cfg.Session,
-	}
-	for section, s := range sections {
-		for _, err := range unjoin(s.Validate()) {
-			faults = append(faults, locate(err, section, all))
-		}
-	}
-	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return faults
+// lists makes a list of texts one with spaces between, as in LOGTO_SCOPES.
+var lists = map[reflect.Type]env.ParserFunc{
+	reflect.TypeFor[[]string](): func(text string) (any, error) { return strings.Fields(text), nil },
 }
 
-// locate names the setting that an error of a package's is about.
-func locate(err error, section string, all []setting) error {
-	about, ok := err.(interface{ Setting() string })
-	if !ok {
-		return fmt.Errorf("%s: %w", section, err)
-	}
-	for _, s := range all {
-		if s.section == section && s.field == about.Setting() {
-			return s.fault(strings.TrimPrefix(err.Error(), s.field+" "))
+// forms are the words for a value of a type.
+var forms = map[reflect.Type]string{
+	reflect.TypeFor[time.Duration](): "a duration such as 90s, 30m or 24h",
+	reflect.TypeFor[bool]():          "true or false",
+	reflect.TypeFor[int]():           "a whole number",
+	reflect.TypeFor[float64]():       "a number",
+	reflect.TypeFor[url.URL]():       "a URL",
+}
+
+// locate names the settings of a section that errors are about.
+func locate(err error, section reflect.StructField, all []setting) (faults []error) {
+	for _, err := range unjoin(err) {
+		if failed, ok := err.(env.ParseError); ok { // its own text holds the value
+			err = &fault{failed.Name, "must be " + cmp.Or(forms[failed.Type], "a valid "+failed.Type.String())}
 		}
+		about, ok := err.(interface{ Setting() string })
+		i := slices.IndexFunc(all, func(s setting) bool { return ok && s.section == section.Tag.Get("yaml") && s.field == about.Setting() })
+		if i >= 0 {
+			err = all[i].fault(strings.TrimPrefix(err.Error(), all[i].field+" "))
+		}
+		faults = append(faults, err)
 	}
-	return fmt.Errorf("%s: %w", section, err)
+	return faults
 }
 
 func unjoin(err error) []error {
-	if err == nil {
-		return nil
-	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
-	return []error{err}
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
+	return slices.DeleteFunc([]error{err}, func(err error) bool { return err == nil })
 }

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,24 +79,76 @@ func TestShippedFileIsWhole(t *testing.T) {
 	}
 }
 
-// TestSettings: the names are a contract.
+// TestSettings: these names are a contract. A new setting need not be among them.
 func TestSettings(t *testing.T) {
-	var cfg Config
 	var got []string
-	for _, s := range settings(&cfg) {
+	for _, s := range settings(&Config{}) {
 		got = append(got, s.env+" "+s.section+"."+s.key)
 	}
-	want := []string{
+	for _, want := range []string{
 		"LISTEN_ADDR server.listen_addr", "BASE_URL server.base_url",
 		"LOGTO_ENDPOINT logto.endpoint", "LOGTO_INTERNAL_ENDPOINT logto.internal_endpoint",
 		"LOGTO_APP_ID logto.app_id", "LOGTO_APP_SECRET logto.app_secret", "LOGTO_SCOPES logto.scopes", "LOGTO_RESOURCES logto.resources",
 		"LOGTO_WEBHOOK_KEY logto.webhook_key", "LOGTO_DIRECT_SIGN_IN logto.direct_sign_in", "LOGTO_ACCOUNT_CENTER logto.account_center",
 		"REDIS_URL redis.url", "SESSION_IDLE_TIMEOUT session.idle_timeout", "SESSION_ABSOLUTE_TIMEOUT session.absolute_timeout",
-		"SESSION_REVALIDATE session.revalidate",
-		"SESSION_KEY session.key",
+		"SESSION_REVALIDATE session.revalidate", "SESSION_KEY session.key",
+	} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%s is no setting any more", want)
+		}
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("settings are\n%q, want\n%q", got, want)
+}
+
+// ofEachType stands in for what a fork adds to a section.
+type ofEachType struct {
+	Text     string         `yaml:"text" env:"T_TEXT"`
+	Number   int            `yaml:"number" env:"T_NUMBER"`
+	Share    float64        `yaml:"share" env:"T_SHARE"`
+	On       bool           `yaml:"on" env:"T_ON"`
+	Life     time.Duration  `yaml:"life" env:"T_LIFE"`
+	Link     url.URL        `yaml:"link" env:"T_LINK"`
+	List     []string       `yaml:"list" env:"T_LIST"`
+	Networks []netip.Prefix `yaml:"networks" env:"T_NETWORKS" envSeparator:" "`
+}
+
+func (ofEachType) Validate() error { return nil }
+
+func TestTypes(t *testing.T) {
+	link := url.URL{Scheme: "https", Host: "a.example", Path: "/b"}
+	was := ofEachType{"before", 1, 1.5, true, time.Minute, link, []string{"before"}, nil}
+	for _, tt := range []struct {
+		name, file string
+		environ    []string
+		want       ofEachType
+		faults     []string
+	}{
+		{name: "nothing", want: was},
+		{"file", "test: {text: a, number: 7, share: 0.25, on: false, life: 5s, link: \"https://b.example\", list: [a, b], networks: [10.0.0.0/8]}", nil,
+			ofEachType{"a", 7, 0.25, false, 5 * time.Second, url.URL{Scheme: "https", Host: "b.example"}, []string{"a", "b"}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, nil},
+		{"environment", "test: {number: 3}", []string{"T_TEXT=b c", "T_NUMBER=-8", "T_SHARE=2", "T_ON=0", "T_LIFE=1h", "T_LINK=https://c.example", "T_LIST= c  d ", "T_NETWORKS=10.0.0.0/8 ::1/128"},
+			ofEachType{"b c", -8, 2, false, time.Hour, url.URL{Scheme: "https", Host: "c.example"}, []string{"c", "d"}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}}, nil},
+		{"set to nothing", "test: {text: \"\", list: []}", []string{"T_NUMBER= ", "T_SHARE= ", "T_ON= ", "T_LIFE= ", "T_LINK= "}, ofEachType{}, nil},
+		{"wrong in the file", "test: {number: 1.5, share: a-secret, on: maybe, life: 60, link: [a-secret], networks: [a-secret]}", nil, ofEachType{}, []string{
+			"T_LIFE (test.life in config.yaml) must be a duration such as 90s, 30m or 24h", "T_LINK (test.link in config.yaml) must be a single text",
+			"T_NETWORKS (test.networks in config.yaml) must be a valid []netip.Prefix", "T_NUMBER (test.number in config.yaml) must be a whole number",
+			"T_ON (test.on in config.yaml) must be true or false", "T_SHARE (test.share in config.yaml) must be a number",
+		}},
+		{"wrong in the environment", "", []string{"T_NUMBER=99999999999999999999", "T_SHARE=a-secret", "T_ON=a-secret", "T_LIFE=a-secret", "T_LINK=://a-secret"}, ofEachType{}, []string{
+			"T_LIFE (", "T_LINK (test.link in config.yaml) must be a URL", "T_NUMBER (", "T_ON (", "T_SHARE (",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sections := struct {
+				Test ofEachType `yaml:"test"`
+			}{was}
+			err := load(&sections, write(t, "FILE", tt.file), tt.environ)
+			if err == nil && (tt.faults != nil || !reflect.DeepEqual(sections.Test, tt.want)) {
+				t.Errorf("%+v, want %+v and faults %q", sections.Test, tt.want, tt.faults)
+			}
+			if got := strings.Split(fmt.Sprint(err), "\n"); err != nil && !slices.EqualFunc(got, tt.faults, strings.HasPrefix) || strings.Contains(fmt.Sprint(err), "a-secret") {
+				t.Errorf("faults %q, want %q", got, tt.faults)
+			}
+		})
 	}
 }
 
@@ -160,16 +215,16 @@ func TestFaults(t *testing.T) {
 		}, []string{
 			"/FILE: server.listen_adr is no setting",
 			"/FILE: shop.a is no setting",
-			"LOGTO_APP_SECRET (logto.app_secret in config.yaml) must be a single text",
-			"LOGTO_SCOPES (logto.scopes in config.yaml) must be a list of texts",
-			"LOGTO_APP_ID (logto.app_id in config.yaml) can't be read, by LOGTO_APP_ID_FILE: no such file or directory",
-			"SESSION_IDLE_TIMEOUT (session.idle_timeout in config.yaml) must be a duration such as 90s, 30m or 24h",
 			"BASE_URL (server.base_url in config.yaml) must be an http or https URL without a path",
 			"LISTEN_ADDR (server.listen_addr in config.yaml) must look like :3000 or 127.0.0.1:3000",
+			"LOGTO_APP_ID (logto.app_id in config.yaml) can't be read, by LOGTO_APP_ID_FILE: no such file or directory",
+			"LOGTO_APP_SECRET (logto.app_secret in config.yaml) must be a single text",
 			"LOGTO_ENDPOINT (logto.endpoint in config.yaml) must be an http or https URL",
 			"LOGTO_RESOURCES (logto.resources in config.yaml) holds \"not-a-uri\"",
+			"LOGTO_SCOPES (logto.scopes in config.yaml) must be a list of texts",
 			"REDIS_URL (redis.url in config.yaml) must look like redis://",
 			"SESSION_ABSOLUTE_TIMEOUT (session.absolute_timeout in config.yaml) must not be shorter",
+			"SESSION_IDLE_TIMEOUT (session.idle_timeout in config.yaml) must be a duration such as 90s, 30m or 24h",
 		}},
 		{"unknown section without keys", "shop:\n", nil, []string{"/FILE: shop is no section"}},
 		{"no sections", "listen_addr: x\n", nil, []string{"/FILE: "}},
@@ -270,7 +325,7 @@ func FuzzLoad(f *testing.F) {
 			if err != nil && strings.Contains(err.Error(), secret) {
 				t.Errorf("%q %q: %v", before+secret+after, host, err)
 			}
-			if err == nil && validate(cfg, settings(&cfg)) != nil {
+			if err == nil && errors.Join(cfg.Server.Validate(), cfg.Logto.Validate(), cfg.Redis.Validate(), cfg.Session.Validate()) != nil {
 				t.Errorf("%q %q: let through", before+after, host)
 			}
 		}
