@@ -22,6 +22,8 @@ type session struct {
 	id       string
 	subject  string
 	authTime time.Time
+	acr      string   // how well they proved who they are, in Logto's words
+	amr      []string // and how
 	expires  time.Time
 	sids     map[string]string // by application: the session's ID towards it
 	grants   map[string]*grant // by application
@@ -54,7 +56,9 @@ type ticket struct {
 	sid         string
 	challenge   string // of a code
 	redirectURI string // of a code
-	authTime    int64  // 0: not in the ID token
+	authTime    int64  // 0: not in tokens
+	acr         string
+	amr         []string
 	issued      time.Time
 	expires     time.Time
 	consumed    time.Time // zero: not yet
@@ -66,23 +70,29 @@ type interaction struct {
 	session *session
 	request authRequest
 	expires time.Time
+	stepUp  bool     // only a second factor is missing
+	amr     []string // what was proved in it
 }
 
 type authRequest struct {
-	app         App
-	redirectURI string
-	state       []string // empty if there was none
-	nonce       string
-	challenge   string
-	scopes      []string
-	resources   []string
-	prompts     []string
-	maxAge      time.Duration
-	hasMaxAge   bool
-	hint        string // the subject of id_token_hint
-	screen      string // the page to show: /sign-in or /register
-	loginHint   string
-	locales     string
+	app          App
+	redirectURI  string
+	state        []string // empty if there was none
+	nonce        string
+	challenge    string
+	scopes       []string
+	resources    []string
+	prompts      []string
+	maxAge       time.Duration
+	hasMaxAge    bool
+	hint         string // the subject of id_token_hint
+	screen       string // the page to show: /sign-in, /register, or a connector's
+	loginHint    string
+	oneTimeToken string
+	organization string // its name, for the pages
+	locales      string
+	mfa          bool   // a second factor is asked for
+	account      string // the address in the Account Center that asks, instead of an application
 }
 
 // authorize answers an authorization request: with a page, a code, or an error, to the application if it may be sent there.
@@ -101,7 +111,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		err = s.decide(w, r, request)
 	}
 	if refused, ok := errors.AsType[*oauthError](err); ok {
-		s.back(w, r, request, url.Values{"error": {refused.code}, "error_description": {refused.description}})
+		s.backWithError(w, r, request, refused)
 		return nil
 	}
 	return err
@@ -181,7 +191,9 @@ func (s *Server) parse(request *authRequest, form url.Values) error {
 		}
 		request.hint = claims.Subject
 	}
-	request.addScreen(form)
+	classes := strings.Fields(form.Get("acr_values")) // any of them will do
+	request.mfa = s.opts.StepUp && slices.Contains(classes, acrMFA) && !slices.Contains(classes, acrFirstFactor)
+	s.addScreen(request, form)
 	return request.addMaxAge(form)
 }
 
@@ -229,7 +241,7 @@ func (request *authRequest) addMaxAge(form url.Values) error {
 }
 
 // addScreen reads Logto's own parameters. As at Logto, one invalid value makes it discard them all.
-func (request *authRequest) addScreen(form url.Values) {
+func (s *Server) addScreen(request *authRequest, form url.Values) {
 	request.screen = "/sign-in"
 	screen, mode := form.Get("first_screen"), form.Get("interaction_mode")
 	screens := []string{"", "sign_in", "register", "reset_password", "identifier:sign_in", "identifier:register",
@@ -241,38 +253,76 @@ func (request *authRequest) addScreen(form url.Values) {
 		request.screen = "/register"
 	}
 	request.loginHint, request.locales = form.Get("login_hint"), form.Get("ui_locales")
+	if request.loginHint != "" {
+		request.oneTimeToken = form.Get("one_time_token")
+	}
+	for _, o := range s.opts.Organizations {
+		if o.ID == form.Get("organization_id") {
+			request.organization = o.Name
+		}
+	}
+	if method, target, _ := strings.Cut(form.Get("direct_sign_in"), ":"); s.connector(method, target).Target != "" {
+		request.screen = "/direct/" + method + "/" + url.PathEscape(target)
+	}
+	if request.oneTimeToken != "" {
+		request.screen = oneTimeTokenScreen
+	}
 }
 
 // decide answers with a code if this browser's session suffices, else asks the person.
 func (s *Server) decide(w http.ResponseWriter, r *http.Request, request authRequest) error {
-	s.mu.Lock()
-	session := s.session(w, r)
-	none := slices.Contains(request.prompts, "none")
-	if s.mustAsk(session, request) {
-		if none {
-			s.mu.Unlock()
-			return &oauthError{http.StatusBadRequest, "login_required", "End-User authentication is required", ""}
-		}
-		id := randomID(21)
-		s.interactions[id] = &interaction{id, session, request, s.opts.Now().Add(interactionLife)}
-		s.mu.Unlock()
-		http.Redirect(w, r, s.URL+request.screen+"?interaction="+id, http.StatusSeeOther)
-		return nil
+	page, code, err := s.decision(w, r, request)
+	switch {
+	case err != nil:
+		return err
+	case page != "":
+		http.Redirect(w, r, page, http.StatusSeeOther)
+	default:
+		s.back(w, r, request, url.Values{"code": {code}})
 	}
-	if none && !s.granted(session, request) {
-		s.mu.Unlock()
-		return &oauthError{http.StatusBadRequest, "consent_required", "requested scopes not granted", ""}
-	}
-	code := s.grantCode(session, request)
-	s.mu.Unlock()
-	s.back(w, r, request, url.Values{"code": {code}})
 	return nil
 }
 
-func (s *Server) mustAsk(session *session, request authRequest) bool {
-	return session.subject == "" || slices.Contains(request.prompts, "login") ||
-		request.hasMaxAge && s.opts.Now().Sub(session.authTime) > request.maxAge ||
-		request.hint != "" && request.hint != session.subject
+func (s *Server) decision(w http.ResponseWriter, r *http.Request, request authRequest) (page, code string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	session := s.session(w, r)
+	screen := s.screen(session, request)
+	switch none := slices.Contains(request.prompts, "none"); {
+	case none && screen != "":
+		return "", "", &oauthError{http.StatusBadRequest, "login_required", "End-User authentication is required", ""}
+	case none && !s.granted(session, request):
+		return "", "", &oauthError{http.StatusBadRequest, "consent_required", "requested scopes not granted", ""}
+	case screen == "":
+		return "", s.grantCode(session, request), nil
+	case screen == stepUpScreen && !s.user(session.subject).MFA:
+		return "", "", unmet()
+	}
+	i := s.begin(session, request)
+	i.stepUp = screen == stepUpScreen
+	return s.URL + screen + "?interaction=" + i.id, "", nil
+}
+
+// begin needs the lock.
+func (s *Server) begin(session *session, request authRequest) *interaction {
+	i := &interaction{id: randomID(21), session: session, request: request, expires: s.opts.Now().Add(interactionLife)}
+	s.interactions[i.id] = i
+	return i
+}
+
+// screen is the page to show before the application gets a code; empty: none.
+func (s *Server) screen(session *session, request authRequest) string {
+	switch {
+	case session.subject == "", slices.Contains(request.prompts, "login"),
+		request.hasMaxAge && s.opts.Now().Sub(session.authTime) > request.maxAge,
+		request.hint != "" && request.hint != session.subject:
+		return request.screen
+	case request.oneTimeToken != "" && (slices.Contains(request.prompts, "consent") || !s.granted(session, request)):
+		return oneTimeTokenScreen // Logto looks at the token where it asks for consent, too
+	case request.mfa && session.acr != acrMFA:
+		return stepUpScreen
+	}
+	return ""
 }
 
 // granted tells whether the person has allowed all of this before.
@@ -314,8 +364,12 @@ func (s *Server) rename(w http.ResponseWriter, session *session) {
 	})
 }
 
-// signedIn ends an interaction: user proved who they are. If somebody else was signed in, they are signed out first.
-func (s *Server) signedIn(w http.ResponseWriter, r *http.Request, i *interaction, user User) {
+// signedIn goes on with an interaction in which user proved who they are, by a method of RFC 8176. If somebody else was
+// signed in, they are signed out first.
+func (s *Server) signedIn(w http.ResponseWriter, r *http.Request, i *interaction, user User, method string) error {
+	if user.Suspended {
+		return s.refuse(w, r, i, user.Username, "suspended")
+	}
 	s.mu.Lock()
 	var calls []logoutCall
 	if i.session.subject != "" && i.session.subject != user.Subject {
@@ -323,12 +377,39 @@ func (s *Server) signedIn(w http.ResponseWriter, r *http.Request, i *interaction
 	}
 	now := s.opts.Now()
 	i.session.subject, i.session.authTime, i.session.expires = user.Subject, now, now.Add(sessionLife)
+	i.session.acr, i.session.amr = acrFirstFactor, []string{method}
+	if method == "fed" {
+		i.session.acr = "" // another provider's word for it is no factor to Logto
+	}
+	i.amr, i.stepUp = i.session.amr, i.request.mfa
 	s.rename(w, i.session)
-	delete(s.interactions, i.id)
-	code := s.grantCode(i.session, i.request)
 	s.mu.Unlock()
 	s.deliver(r.Context(), calls)
-	s.back(w, r, i.request, url.Values{"code": {code}})
+	if i.stepUp && user.MFA {
+		http.Redirect(w, r, s.URL+stepUpScreen+"?interaction="+i.id, http.StatusSeeOther)
+		return nil
+	}
+	s.finish(w, r, i)
+	return nil
+}
+
+// finish ends an interaction, and returns to where it began.
+func (s *Server) finish(w http.ResponseWriter, r *http.Request, i *interaction) {
+	answer := url.Values{}
+	s.mu.Lock()
+	delete(s.interactions, i.id)
+	if i.request.account == "" && (!i.request.mfa || i.session.acr == acrMFA) {
+		answer.Set("code", s.grantCode(i.session, i.request))
+	}
+	s.mu.Unlock()
+	switch {
+	case i.request.account != "":
+		http.Redirect(w, r, s.URL+i.request.account, http.StatusSeeOther)
+	case !answer.Has("code"):
+		s.backWithError(w, r, i.request, unmet())
+	default:
+		s.back(w, r, i.request, answer)
+	}
 }
 
 // grantCode consents for the person, as Logto does for applications of one's own. It needs the lock.
@@ -356,8 +437,11 @@ func (s *Server) grantCode(session *session, request authRequest) string {
 		nonce: request.nonce, challenge: request.challenge, redirectURI: request.redirectURI,
 		issued: now, expires: now.Add(codeLife),
 	}
-	if request.hasMaxAge || slices.Contains(request.prompts, "login") {
+	if s.opts.StepUp || request.hasMaxAge || slices.Contains(request.prompts, "login") {
 		t.authTime = session.authTime.Unix()
+	}
+	if s.opts.StepUp {
+		t.acr, t.amr = session.acr, session.amr
 	}
 	if request.app.BackchannelLogoutURI != "" && request.app.BackchannelLogoutSession {
 		t.sid = session.sids[app]
@@ -366,6 +450,10 @@ func (s *Server) grantCode(session *session, request authRequest) string {
 	code := randomID(43)
 	s.codes[code] = t
 	return code
+}
+
+func (s *Server) backWithError(w http.ResponseWriter, r *http.Request, request authRequest, e *oauthError) {
+	s.back(w, r, request, url.Values{"error": {e.code}, "error_description": {e.description}})
 }
 
 // back returns to the application, with iss whatever happened.

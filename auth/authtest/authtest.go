@@ -4,6 +4,7 @@
 // Start reading here, at Options and New: what a provider knows, and how to start one. Then:
 //
 //   - authorize.go, pages.go, logout.go: what a browser sees, and the calls to an application's back channel
+//   - connectors.go, onetime.go, stepup.go, account.go: other ways to sign in, a second factor, and a person's own data
 //   - token.go, claims.go, userinfo.go: what an application gets for a code
 //   - jwt.go: keys and signatures
 //   - people.go, webhooks.go: what changes after a sign-in, and who is told
@@ -12,6 +13,7 @@
 package authtest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
@@ -35,12 +37,16 @@ type Options struct {
 	Resources     []Resource
 	Organizations []Organization
 	Webhooks      []Webhook
+	Connectors    []Connector
 
 	SigningAlg       string        // ES384 by default; also ES256, ES512, RS256
 	IDTokenLife      time.Duration // an hour by default
 	AccessTokenLife  time.Duration // an hour by default
 	RefreshTokenLife time.Duration // 14 days by default
 	RotateAlways     bool          // rotate a refresh token at each use, not only after 70 % of its life
+
+	StepUp        bool // as Logto 1.46: acr_values asks for a second factor, and tokens say how somebody signed in
+	AccountCenter bool // people may change their name and password
 
 	Demo        bool             // the sign-in page offers every user of Users: one click, no password
 	Now         func() time.Time // the provider's clock; time.Now by default
@@ -74,10 +80,14 @@ type User struct {
 	Identities    map[string]any // social sign-in: target to {userId, details}
 	SSOIdentities []any          // enterprise sign-in: {issuer, identityId, detail}
 	Roles         []string       // names of Options.Roles
+	MFA           bool           // has a second factor
 	Suspended     bool           // can't sign in
 	Created       time.Time      // the provider's start if zero
 	Updated       time.Time      // Created if zero
 }
+
+// key is the person's username, or their subject if they have none.
+func (u User) key() string { return cmp.Or(u.Username, u.Subject) }
 
 // Role grants permissions at API resources, by indicator.
 type Role struct {
@@ -91,7 +101,7 @@ type Resource struct {
 	Scopes    []string
 }
 
-// Organization has members, by username, each with the names of their roles in it.
+// Organization has members, by username (by subject, if they have none), each with the names of their roles in it.
 type Organization struct {
 	ID, Name, Description string
 	Roles                 []OrganizationRole
@@ -125,6 +135,7 @@ type Server struct {
 	webhooks     []Webhook
 	sessions     map[string]*session
 	interactions map[string]*interaction
+	magic        map[string]*oneTimeToken
 	codes        map[string]*ticket
 	refresh      map[string]*ticket
 	access       map[string]*ticket
@@ -169,7 +180,7 @@ func NewUnstarted(endpoint string, opts Options) *Server {
 	s := &Server{
 		URL: endpoint, Issuer: endpoint + "/oidc", opts: opts, pages: parsePages(),
 		apps: map[string]App{}, sessions: map[string]*session{}, interactions: map[string]*interaction{},
-		codes: map[string]*ticket{}, refresh: map[string]*ticket{}, access: map[string]*ticket{},
+		magic: map[string]*oneTimeToken{}, codes: map[string]*ticket{}, refresh: map[string]*ticket{}, access: map[string]*ticket{},
 	}
 	s.keys.rotate(opts.SigningAlg)
 	for _, app := range opts.Apps {
@@ -272,6 +283,11 @@ func (s *Server) sweep(now time.Time) {
 			if now.After(t.expires.Add(time.Hour)) {
 				delete(tickets, id)
 			}
+		}
+	}
+	for token, t := range s.magic {
+		if now.After(t.expires.Add(time.Hour)) {
+			delete(s.magic, token)
 		}
 	}
 	for id, session := range s.sessions {

@@ -36,17 +36,28 @@ func (s *Server) SignIn(ctx context.Context, authorizationURL, username string) 
 	return s.Browser().SignIn(ctx, authorizationURL, username)
 }
 
-// SignIn goes to authorizationURL and signs username in, unless the provider answers at once because somebody is.
+// SignIn goes to authorizationURL and signs username in, unless the provider answers at once because somebody is. It says
+// yes to what else is asked: it is that person at a connector, follows a one-time token, and approves a second factor.
 func (b *Browser) SignIn(ctx context.Context, authorizationURL, username string) (string, error) {
 	page, target, err := b.follow(ctx, http.MethodGet, authorizationURL, nil)
-	if err != nil || target != "" {
-		return target, err
+	for steps := 0; err == nil && target == "" && steps < 3; steps++ {
+		form := url.Values{
+			"interaction": {page.Query().Get("interaction")},
+			"username":    {username}, "password": {b.server.User(username).Password},
+		}
+		path := page.Path
+		switch {
+		case strings.HasPrefix(path, "/direct/"):
+			form.Set("account", username)
+		case path == "/register":
+			path = "/sign-in"
+		}
+		page, target, err = b.follow(ctx, http.MethodPost, b.server.URL+path, form)
 	}
-	form := url.Values{
-		"interaction": {page.Query().Get("interaction")},
-		"username":    {username}, "password": {b.server.User(username).Password},
+	if err == nil && target == "" {
+		err = fmt.Errorf("authtest: %s refused %s", page.Path, username)
 	}
-	return b.submit(ctx, "/sign-in", form)
+	return target, err
 }
 
 // SignUp goes to authorizationURL and makes a new account.

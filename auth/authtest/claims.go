@@ -84,7 +84,7 @@ func (s *Server) addProfile(claims map[string]any, user User) {
 func (s *Server) addOrganizations(claims map[string]any, user User, scope string, userinfo bool) {
 	ids, roles, data := []string{}, []string{}, []map[string]any{}
 	for _, o := range s.opts.Organizations {
-		names, member := o.Members[user.Username]
+		names, member := o.Members[user.key()]
 		if !member {
 			continue
 		}
@@ -137,7 +137,7 @@ func (s *Server) permissions(user User, indicator, organization string) []string
 		for _, role := range o.Roles {
 			if indicator == resourceOrganizations {
 				granted = append(granted, role.Scopes...)
-			} else if cmp.Or(organization, o.ID) == o.ID && slices.Contains(o.Members[user.Username], role.Name) {
+			} else if cmp.Or(organization, o.ID) == o.ID && slices.Contains(o.Members[user.key()], role.Name) {
 				granted = append(granted, role.Permissions[indicator]...)
 			}
 		}
@@ -156,7 +156,7 @@ func (s *Server) organizationScopes(user User, id string) []string {
 	var scopes []string
 	for _, o := range s.opts.Organizations {
 		for _, role := range o.Roles {
-			if o.ID == id && slices.Contains(o.Members[user.Username], role.Name) {
+			if o.ID == id && slices.Contains(o.Members[user.key()], role.Name) {
 				scopes = append(scopes, role.Scopes...)
 			}
 		}
@@ -166,7 +166,7 @@ func (s *Server) organizationScopes(user User, id string) []string {
 
 func (s *Server) member(user User, id string) bool {
 	return slices.ContainsFunc(s.opts.Organizations, func(o Organization) bool {
-		_, ok := o.Members[user.Username]
+		_, ok := o.Members[user.key()]
 		return ok && o.ID == id
 	})
 }

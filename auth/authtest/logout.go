@@ -66,9 +66,8 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	if subject != "" && subject != hinted {
 		request := authRequest{redirectURI: target, locales: r.Form.Get("ui_locales")}
-		i := &interaction{randomID(21), session, request, s.opts.Now().Add(interactionLife)}
 		s.mu.Lock()
-		s.interactions[i.id] = i
+		i := s.begin(session, request)
 		s.mu.Unlock()
 		return s.page(w, r, http.StatusOK, "end_session", i, pageData{})
 	}

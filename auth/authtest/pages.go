@@ -26,20 +26,25 @@ const passwordLength = 8
 
 // pageData is what the pages of pages/ show.
 type pageData struct {
-	Lang        string
-	Text        map[string]string
-	Interaction string // its ID, for the forms
-	Accounts    []account
-	Username    string // to begin with
-	Name, Email string
-	Problem     string // a key of Text
+	Lang         string
+	Text         map[string]string
+	Interaction  string // its ID, for the forms
+	Organization string // its name, if the application asks for its branding
+	Accounts     []account
+	Connectors   []Connector
+	Connector    Connector // whose page it is
+	Username     string    // to begin with
+	Name, Email  string
+	Account      string // the page of the Account Center
+	Link         string // in an e-mail
+	Problem      string // a key of Text
 }
 
-type account struct{ Username, Name, About string }
+type account struct{ Key, Name, About string }
 
 func parsePages() map[string]*template.Template {
 	pages := map[string]*template.Template{}
-	for _, name := range []string{"sign_in", "register", "end_session", "start"} {
+	for _, name := range []string{"sign_in", "register", "end_session", "start", "connector", "one_time_token", "step_up", "account"} {
 		pages[name] = template.Must(
 			template.New(name).Option("missingkey=error").ParseFS(files, "pages/layout.html", "pages/"+name+".html"))
 	}
@@ -51,7 +56,8 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name s
 	back := ""
 	asked := r.Form.Get("ui_locales")
 	if i != nil {
-		data.Interaction, asked = i.id, i.request.locales
+		data.Interaction, data.Organization, asked = i.id, i.request.organization, i.request.locales
+		data.Connectors = s.socialConnectors()
 		if target, err := url.Parse(i.request.redirectURI); err == nil && target.Host != "" {
 			back = " " + target.Scheme + "://" + target.Host
 		}
@@ -88,7 +94,7 @@ func (s *Server) interaction(r *http.Request) (*interaction, error) {
 }
 
 func (s *Server) startPage(w http.ResponseWriter, r *http.Request) error {
-	return s.page(w, r, http.StatusOK, "start", nil, pageData{})
+	return s.page(w, r, http.StatusOK, "start", nil, pageData{Email: s.correspondent()})
 }
 
 // asked gives a handler the interaction that the form names, or shows that there is none.
@@ -110,6 +116,8 @@ func (s *Server) registerPage(w http.ResponseWriter, r *http.Request, i *interac
 	return s.page(w, r, http.StatusOK, "register", i, pageData{Username: i.request.loginHint})
 }
 
+func (u User) account() account { return account{u.key(), cmp.Or(u.Name, u.Email, u.key()), u.Email} }
+
 // accounts are those of the chooser: ready ones that still exist, not those signed up since.
 func (s *Server) accounts() (list []account) {
 	if !s.opts.Demo {
@@ -117,7 +125,7 @@ func (s *Server) accounts() (list []account) {
 	}
 	for _, ready := range s.opts.Users {
 		if user := s.User(ready.Username); user.Username != "" {
-			list = append(list, account{user.Username, cmp.Or(user.Name, user.Username), user.Email})
+			list = append(list, user.account())
 		}
 	}
 	return list
@@ -135,15 +143,14 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, i *interaction) 
 	}
 	user := s.User(name)
 	if user.Username == "" || subtle.ConstantTimeCompare([]byte(user.Password), []byte(password)) != 1 {
-		return s.page(w, r, http.StatusUnprocessableEntity, "sign_in", i,
-			pageData{Accounts: s.accounts(), Username: name, Problem: "wrong"})
+		return s.refuse(w, r, i, name, "wrong")
 	}
-	if user.Suspended {
-		return s.page(w, r, http.StatusUnprocessableEntity, "sign_in", i,
-			pageData{Accounts: s.accounts(), Username: name, Problem: "suspended"})
-	}
-	s.signedIn(w, r, i, user)
-	return nil
+	return s.signedIn(w, r, i, user, "pwd")
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, i *interaction, name, problem string) error {
+	return s.page(w, r, http.StatusUnprocessableEntity, "sign_in", i,
+		pageData{Accounts: s.accounts(), Username: name, Problem: problem})
 }
 
 // register makes an account and signs it in.
@@ -157,8 +164,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request, i *interaction
 		return s.page(w, r, http.StatusUnprocessableEntity, "register", i,
 			pageData{Username: user.Username, Name: user.Name, Email: user.Email, Problem: problem})
 	}
-	s.signedIn(w, r, i, s.User(user.Username))
-	return nil
+	return s.signedIn(w, r, i, s.User(user.Username), "pwd")
 }
 
 // admit adds a new user, or says what speaks against it.
@@ -239,6 +245,27 @@ func texts(lang string) map[string]string {
 			"bad_username": "ชื่อผู้ใช้ใช้ได้เฉพาะ a-z ตัวเลข และ _ และต้องไม่ขึ้นต้นด้วยตัวเลข",
 			"taken":        "ชื่อผู้ใช้นี้มีคนใช้แล้ว",
 			"short":        "รหัสผ่านต้องมีอย่างน้อย 8 ตัวอักษร",
+			"continue":     "ดำเนินการต่อด้วย %s",
+			"idp":          "%s สาธิต",
+			"idp_about":    "หน้านี้แทนหน้าลงชื่อเข้าใช้ของ %s",
+			"new_account":  "บัญชีใหม่",
+			"cancel":       "ยกเลิก",
+			"link":         "ลิงก์ลงชื่อเข้าใช้",
+			"send_link":    "ส่งลิงก์ลงชื่อเข้าใช้ให้ตัวเอง",
+			"mail":         "อีเมลถึง %s จะมีลิงก์นี้ ใช้ได้ครั้งเดียวภายใน 10 นาที:",
+			"switch":       "ขณะนี้คุณลงชื่อเข้าใช้ในชื่อ %s ลิงก์นี้เป็นของอีกบัญชีหนึ่ง",
+			"bad_link":     "ลิงก์นี้ใช้ไม่ได้สำหรับอีเมลนี้",
+			"old_link":     "ลิงก์นี้หมดอายุแล้ว",
+			"used_link":    "ลิงก์นี้ถูกใช้ไปแล้ว",
+			"step_up":      "ยืนยันตัวตนอีกขั้น",
+			"step_up_why":  "แอปพลิเคชันขอให้ยืนยันตัวตนขั้นที่สอง ปุ่มนี้แทนพาสคีย์ของคุณ",
+			"approve":      "อนุมัติ",
+			"account":      "บัญชีของคุณ",
+			"current":      "รหัสผ่านปัจจุบัน",
+			"new":          "รหัสผ่านใหม่",
+			"save":         "บันทึก",
+			"closed":       "ศูนย์จัดการบัญชีไม่ได้เปิดใช้งาน",
+			"not_yours":    "รหัสผ่านปัจจุบันไม่ถูกต้อง",
 		}
 	}
 	return map[string]string{
@@ -264,5 +291,26 @@ func texts(lang string) map[string]string {
 		"bad_username": "A username has letters a to z, digits and _, and does not begin with a digit.",
 		"taken":        "This username is taken.",
 		"short":        "The password needs at least 8 characters.",
+		"continue":     "Continue with %s",
+		"idp":          "Demo %s",
+		"idp_about":    "This page stands for the sign-in page of %s.",
+		"new_account":  "A new account",
+		"cancel":       "Cancel",
+		"link":         "Sign-in link",
+		"send_link":    "Send yourself a magic link",
+		"mail":         "An e-mail to %s would have this link. It works once, within 10 minutes:",
+		"switch":       "You are signed in as %s. This link is for another account.",
+		"bad_link":     "This link is not valid for this e-mail address.",
+		"old_link":     "This link has expired.",
+		"used_link":    "This link has been used.",
+		"step_up":      "One more step",
+		"step_up_why":  "The application asks for a second factor. This button stands for your passkey.",
+		"approve":      "Approve",
+		"account":      "Your account",
+		"current":      "Current password",
+		"new":          "New password",
+		"save":         "Save",
+		"closed":       "The Account Center is not enabled.",
+		"not_yours":    "The current password is wrong.",
 	}
 }

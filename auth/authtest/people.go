@@ -70,7 +70,7 @@ func (s *Server) DeleteUser(who string) {
 		s.revokeGrants(user.Subject)
 		s.users = slices.DeleteFunc(s.users, func(u User) bool { return u.Subject == user.Subject })
 		for _, o := range s.opts.Organizations {
-			delete(o.Members, user.Username)
+			delete(o.Members, user.key())
 		}
 		return []event{{"User.Deleted", byAPI("DELETE", "/users/:userId", http.StatusNoContent,
 			map[string]string{"userId": user.Subject}, map[string]any{"data": hookUser(user)})}}
@@ -98,11 +98,11 @@ func (s *Server) RevokeGrants(who string) {
 func (s *Server) Join(who, organization string, roles ...string) {
 	s.administer(func() []event {
 		user, o := s.known(who), s.organization(organization)
-		_, member := o.Members[user.Username]
+		_, member := o.Members[user.key()]
 		if o.Members == nil {
 			o.Members = map[string][]string{}
 		}
-		o.Members[user.Username] = roles
+		o.Members[user.key()] = roles
 		if member {
 			return nil
 		}
@@ -116,10 +116,10 @@ func (s *Server) Join(who, organization string, roles ...string) {
 func (s *Server) Leave(who, organization string) {
 	s.administer(func() []event {
 		user, o := s.known(who), s.organization(organization)
-		if _, member := o.Members[user.Username]; !member {
+		if _, member := o.Members[user.key()]; !member {
 			return nil
 		}
-		delete(o.Members, user.Username)
+		delete(o.Members, user.key())
 		return []event{{membershipUpdated, byAPI("DELETE", "/organizations/:id/users/:userId", http.StatusNoContent,
 			map[string]string{"id": organization, "userId": user.Subject},
 			map[string]any{"organizationId": organization, "removedUserIds": []string{user.Subject}})}}
@@ -170,7 +170,7 @@ func (s *Server) organization(id string) *Organization {
 
 // setUser adds or replaces a person, and returns what there is to announce.
 func (s *Server) setUser(user User) []event {
-	old := s.user(user.Username)
+	old := s.user(user.key())
 	user = s.addUser(user)
 	if old.Subject == "" {
 		return []event{{"User.Created", byAPI("POST", "/users", http.StatusOK, nil, map[string]any{"data": hookUser(user)})}}
@@ -201,7 +201,7 @@ func (s *Server) setUser(user User) []event {
 
 // addUser needs the lock, except before the server is shared.
 func (s *Server) addUser(user User) User {
-	old := slices.IndexFunc(s.users, func(u User) bool { return u.Username == user.Username })
+	old := slices.IndexFunc(s.users, func(u User) bool { return user.key() != "" && u.key() == user.key() })
 	if user.Subject == "" && old >= 0 {
 		user.Subject = s.users[old].Subject
 	}

@@ -54,6 +54,15 @@ func (s *Server) routes() http.Handler {
 	handle("POST /sign-in", Page, s.asked(s.signIn))
 	handle("GET /register", Page, s.asked(s.registerPage))
 	handle("POST /register", Page, s.asked(s.register))
+	handle("GET /direct/{method}/{target}", Page, s.asked(s.connectorPage))
+	handle("POST /direct/{method}/{target}", Page, s.asked(s.connected))
+	handle("GET "+oneTimeTokenScreen, Page, s.asked(s.oneTimeTokenPage))
+	handle("POST "+oneTimeTokenScreen, Page, s.asked(s.redeem))
+	handle("POST /magic-link", Page, s.magicLink)
+	handle("GET "+stepUpScreen, Page, s.asked(s.stepUpPage))
+	handle("POST "+stepUpScreen, Page, s.asked(s.stepUp))
+	handle("GET /account/{page}", Page, s.accountPage)
+	handle("POST /account/{page}", Page, s.asked(s.changeAccount))
 	handle("GET /avatar/{name}", Page, s.avatar)
 	handle("GET /style.css", Page, s.style)
 	handle("GET /{$}", Page, s.startPage)
@@ -288,7 +297,7 @@ func present(form url.Values, names ...string) error {
 
 func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) error {
 	list := func(values ...string) []string { return values }
-	return writeJSON(w, http.StatusOK, map[string]any{
+	document := map[string]any{
 		"issuer":                                         s.Issuer,
 		"authorization_endpoint":                         s.Issuer + "/auth",
 		"token_endpoint":                                 s.Issuer + "/token",
@@ -313,5 +322,10 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) error {
 		"scopes_supported":                               oidcScopes(),
 		"subject_types_supported":                        list("public"),
 		"token_endpoint_auth_methods_supported":          list("client_secret_basic", "client_secret_post"),
-	})
+	}
+	if s.opts.StepUp {
+		document["acr_values_supported"] = list(acrFirstFactor, acrMFA)
+		document["claims_supported"] = append(claimNames(), "acr", "amr")
+	}
+	return writeJSON(w, http.StatusOK, document)
 }

@@ -236,6 +236,9 @@ func (s *Server) issueAccess(issued *issue, t *ticket, form url.Values, scopes [
 		return nil
 	}
 	issued.access = s.accessClaims(issued.app, user.Subject, resource, issued.scopes)
+	if s.opts.StepUp {
+		t.addContext(issued.access)
+	}
 	if organization != "" && form.Get("resource") != "" {
 		issued.access["organization_id"] = organization
 	}
@@ -255,7 +258,5 @@ func (s *Server) issueID(issued *issue, t *ticket, scopes []string) {
 			issued.id[name] = value
 		}
 	}
-	if t.authTime != 0 {
-		issued.id["auth_time"] = t.authTime
-	}
+	t.addContext(issued.id)
 }
