@@ -5,14 +5,21 @@ import (
 	"time"
 )
 
-// Demo is sample data for an application at appURL, with the provider at endpoint: ada, about whom everything is known, and
-// grace, about whom next to nothing is; two APIs; an organization of ada's, and one that neither is a member of.
+// Demo is sample data for an application at appURL, with the provider at endpoint: ada, who may do everything and about whom
+// everything is known, and grace, who may do next to nothing and about whom next to nothing is; two APIs; two organizations,
+// and one that neither is a member of.
 func Demo(endpoint, appURL string) Options {
 	endpoint, appURL = strings.TrimSuffix(endpoint, "/"), strings.TrimSuffix(appURL, "/")
 	const shopping, store = "https://shopping.your-app.com/api", "https://store.your-app.com/api"
 	permissions := map[string][]string{
 		shopping: {"read:products", "write:products"},
 		store:    {"read:products", "write:products", "read:orders"},
+	}
+	organizationRoles := []OrganizationRole{
+		{Name: "admin", Scopes: []string{"read:members", "invite:members"}, Permissions: map[string][]string{
+			shopping: {"read:products", "delete:products"},
+		}},
+		{Name: "member", Scopes: []string{"read:members"}},
 	}
 	return Options{
 		Demo: true,
@@ -27,28 +34,32 @@ func Demo(endpoint, appURL string) Options {
 			Subject: "gr4cehopp3r0", Username: "grace", Password: "cobol1959",
 			Created: time.Date(2026, 2, 14, 8, 30, 0, 0, time.UTC),
 		}},
-		Roles: []Role{{Name: "merchant", Permissions: permissions}},
+		Roles: []Role{{Name: "merchant", Permissions: permissions}, {Name: "admin"}},
 		Resources: []Resource{
 			{Indicator: shopping, Scopes: []string{"read:products", "write:products", "delete:products"}},
 			{Indicator: store, Scopes: []string{"read:products", "write:products", "read:orders"}},
 		},
 		Organizations: []Organization{
 			{
-				ID: "acme00corp01", Name: "Acme", Description: "Everything, delivered by rocket",
-				Roles: []OrganizationRole{
-					{Name: "admin", Scopes: []string{"read:members", "invite:members"}, Permissions: map[string][]string{
-						shopping: {"read:products", "delete:products"},
-					}},
-					{Name: "member", Scopes: []string{"read:members"}},
-				},
-				Members: map[string][]string{"ada": {"admin"}},
+				ID: "acme00corp01", Name: "Acme", Description: "Everything, delivered by rocket", Roles: organizationRoles,
+				Members: map[string][]string{"ada": {"admin"}, "grace": {"member"}},
+			},
+			{
+				ID: "1nitechcorp3", Name: "Initech", Description: "Reports with a cover sheet", Roles: organizationRoles,
+				Members: map[string][]string{"ada": {"member"}},
 			},
 			{ID: "gl0bexcorp02", Name: "Globex", Description: "Nobody here is a member of it"},
 		},
+		Connectors: []Connector{{"social", "google", "Google"}, {"social", "github", "GitHub"}},
+		StepUp:     true, AccountCenter: true,
 	}
 }
 
 func ada(endpoint string) User {
+	identity := map[string]any{
+		"userId":  "1815",
+		"details": map[string]any{"id": "1815", "name": "Ada Lovelace", "email": "ada@example.com"},
+	}
 	return User{
 		Subject: "4dal0velace0", Username: "ada", Password: "analytical", Name: "Ada Lovelace",
 		Picture: endpoint + "/avatar/ada.svg", Email: "ada@example.com", Phone: "66812345678",
@@ -62,14 +73,12 @@ func ada(endpoint string) User {
 			},
 		},
 		CustomData: map[string]any{"theme": "dark", "newsletter": false, "favourites": []any{"engine", "punched cards"}},
-		Identities: map[string]any{"github": map[string]any{
-			"userId":  "1815",
-			"details": map[string]any{"id": "1815", "name": "Ada Lovelace", "email": "ada@example.com"},
-		}},
+		Identities: map[string]any{"google": identity, "github": identity},
 		SSOIdentities: []any{map[string]any{
 			"issuer": "https://sso.example.com", "identityId": "ada-1815", "detail": map[string]any{"department": "Engines"},
 		}},
-		Roles:   []string{"merchant"},
+		Roles:   []string{"admin", "merchant"},
+		MFA:     true,
 		Created: time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC),
 		Updated: time.Date(2026, 10, 20, 17, 45, 0, 0, time.UTC),
 	}
