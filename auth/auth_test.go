@@ -14,9 +14,10 @@ import (
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/internal/people"
 )
 
-// What authtest.Demo knows.
+// What people.Options knows.
 const (
 	callbackURI = "http://localhost:3000/callback"
 	homeURI     = "http://localhost:3000/"
@@ -68,7 +69,7 @@ func withoutOrganizations(s *setup) {
 
 func newApp(tb testing.TB, change ...func(*setup)) *app {
 	tb.Helper()
-	options := authtest.Demo("https://logto.example", homeURI)
+	options := people.Options("https://logto.example", homeURI)
 	a := &app{log: &lockedBuffer{}, storage: &storage{}}
 	a.secrets = map[string]bool{options.Apps[0].Secret: true, "It works!": true, "garbage": true} // these two are of bodies
 	s := setup{idp: options, config: auth.Config{

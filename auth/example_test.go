@@ -14,6 +14,7 @@ import (
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/internal/people"
 )
 
 // An application with net/http alone: a page for everybody, one for people who are signed in, and the ways in and out.
@@ -111,7 +112,7 @@ func Example() {
 // demo is a Logto in this process, and a session in which its ada is signed in.
 func demo() (*authtest.Server, *auth.Client, *auth.Session) {
 	ctx := context.Background()
-	idp := authtest.New(authtest.Demo("", "http://localhost:3000"))
+	idp := authtest.New(people.Options("", "http://localhost:3000"))
 	client, err := auth.New(auth.Config{
 		Endpoint: idp.URL, AppID: "demoapp0123456789abcd", AppSecret: "demo-secret-0123456789-only-for-this",
 		Scopes:    []string{auth.ScopeEmail, auth.ScopeCustomData, auth.ScopeOrganizations, "read:products", "read:members"},

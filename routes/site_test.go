@@ -23,6 +23,7 @@ import (
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
 	"example.com/logto-gin-starter/internal/i18n"
+	"example.com/logto-gin-starter/internal/people"
 	"example.com/logto-gin-starter/internal/session"
 	"example.com/logto-gin-starter/static"
 	"example.com/logto-gin-starter/templates"
@@ -57,7 +58,7 @@ func newSite(t testing.TB, change ...func(*setup)) *site {
 	t.Helper()
 	s := &site{web: httptest.NewUnstartedServer(nil), redis: newRedis(t), log: &book{}}
 	s.url = "http://" + s.web.Listener.Addr().String()
-	set := setup{provider: authtest.Demo("https://logto.example", s.url)}
+	set := setup{provider: people.Options("https://logto.example", s.url)}
 	set.client = auth.Config{
 		AppID: set.provider.Apps[0].ID, AppSecret: auth.Secret(set.provider.Apps[0].Secret), Resources: []string{shopping, store},
 		Scopes: []string{

@@ -22,6 +22,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/internal/people"
 )
 
 // The tests of TestWire say how Logto speaks. They run against authtest, or against the provider that LOGTO_TEST_ENDPOINT
@@ -76,7 +77,7 @@ func newProvider(t *testing.T) *provider {
 		p.admin = newManagement(t, p)
 		return p
 	}
-	opts := authtest.Demo("", "http://localhost:3000")
+	opts := people.Options("", "http://localhost:3000")
 	opts.Apps[0].ID, opts.Apps[0].Secret = "an app's id", "a+secret/with=odd%characters"
 	opts.Apps[0].AlwaysIssueRefreshToken = true
 	p.local = authtest.New(opts)
@@ -1053,7 +1054,7 @@ func (p *provider) listen(t *testing.T) <-chan *http.Request {
 	app.Start()
 	t.Cleanup(app.Close)
 	if p.local != nil {
-		opts := authtest.Demo("", "http://localhost:3000")
+		opts := people.Options("", "http://localhost:3000")
 		registered := opts.Apps[0]
 		registered.ID, registered.Secret, registered.AlwaysIssueRefreshToken = p.appID, p.secret, true
 		registered.BackchannelLogoutURI = app.URL + "/backchannel-logout"

@@ -15,6 +15,7 @@ import (
 
 	"example.com/logto-gin-starter/auth/authtest"
 	"example.com/logto-gin-starter/internal/config"
+	"example.com/logto-gin-starter/internal/people"
 	"example.com/logto-gin-starter/internal/server"
 )
 
@@ -27,7 +28,7 @@ type site struct {
 	log      *logBuffer
 }
 
-// newSite starts one with the demo's data on an in-memory Redis.
+// newSite starts one with the tests' people on an in-memory Redis.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	redis, err := miniredis.Run()
@@ -36,7 +37,7 @@ func newSite(t *testing.T) *site {
 	return newSiteOn(t, "redis://"+redis.Addr())
 }
 
-// newSiteOn starts one with the demo's data on this Redis.
+// newSiteOn starts one with the tests' people on this Redis.
 func newSiteOn(t *testing.T, redisURL string, change ...func(*authtest.Options)) *site {
 	t.Helper()
 	address := freeAddress(t)
@@ -71,13 +72,13 @@ func (s *site) serve(t *testing.T, environ []string) {
 	t.Cleanup(func() { stop(); serving.Wait() })
 }
 
-// newLogto starts a provider with the demo's data.
+// newLogto starts a provider with the tests' people.
 func newLogto(t *testing.T, appURL string, change ...func(*authtest.Options)) (*authtest.Server, authtest.Options) {
 	t.Helper()
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
 	endpoint := "http://localhost:" + port
-	options := authtest.Demo(endpoint, appURL)
+	options := people.Options(endpoint, appURL)
 	for _, change := range change {
 		change(&options)
 	}
