@@ -66,7 +66,9 @@ func run(ctx context.Context, app, provider string, out io.Writer) error {
 	s.Grace = 100 * time.Millisecond // nobody's work is lost
 	fmt.Fprintf(out, `
   Open        %s
-  Sign in     as ada or grace with one click, or create an account, at the demo provider on %s
+  Sign in     with one click, or create an account, at the demo provider on %s
+  ada         is an administrator, and may do everything; a member of Acme (admin) and Initech
+  grace       has no role and no permission; a member of Acme
   Sessions    in memory, gone when you press Ctrl-C
   Your Logto  set LOGTO_ENDPOINT, LOGTO_APP_ID, LOGTO_APP_SECRET and REDIS_URL, then: go run .
 
@@ -87,6 +89,10 @@ func client(endpoint string, options authtest.Options) auth.Config {
 			auth.ScopeEmail, auth.ScopePhone, auth.ScopeAddress, auth.ScopeCustomData, auth.ScopeIdentities,
 			auth.ScopeRoles, auth.ScopeOrganizations, auth.ScopeOrganizationRoles,
 		},
+		AccountCenter: options.AccountCenter,
+	}
+	for _, connector := range options.Connectors {
+		cfg.DirectSignIn = append(cfg.DirectSignIn, connector.Method+":"+connector.Target)
 	}
 	for _, resource := range options.Resources {
 		cfg.Resources = append(cfg.Resources, resource.Indicator)

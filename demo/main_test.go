@@ -57,7 +57,7 @@ func start(t *testing.T, app, provider string) (text string, stop func() error) 
 func TestDemo(t *testing.T) {
 	app, provider := free(t), free(t)
 	text, stop := start(t, app, provider)
-	if lines := strings.Split(strings.TrimSpace(text), "\n"); len(lines) != 4 || !strings.HasSuffix(lines[0], " http://"+app) || !strings.Contains(lines[1], "http://"+provider) {
+	if lines := strings.Split(strings.TrimSpace(text), "\n"); len(lines) != 6 || !strings.HasSuffix(lines[0], " http://"+app) || !strings.Contains(lines[1], "http://"+provider) || !strings.Contains(lines[2], "ada") || !strings.Contains(lines[3], "grace") {
 		t.Errorf("it says\n%s", text)
 	}
 	jar, err := cookiejar.New(nil)
@@ -75,7 +75,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("no user info on\n%s", page)
 	}
 	tokens := visit(t, person, "http://"+app+"/protected/tokens", nil)
-	for _, name := range []string{"shopping.your-app.com", "store.your-app.com", "Acme", "read:products", "invite:members"} {
+	for _, name := range []string{"shopping.your-app.com", "store.your-app.com", "Acme", "Initech", "read:products", "invite:members"} {
 		if !strings.Contains(tokens, name) {
 			t.Errorf("no %s on the page of tokens", name)
 		}

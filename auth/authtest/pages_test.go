@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/internal/people"
 )
 
 // demoPage goes to the demo's first page: its URL, and the browser that has it open.
 func demoPage(t *testing.T, change ...string) (*provider, *browser, *url.URL) {
 	t.Helper()
-	opts := authtest.Demo("", "http://localhost:3000")
+	opts := people.Options("", "http://localhost:3000")
 	p := newLocal(t, opts)
 	p.appID, p.secret = opts.Apps[0].ID, opts.Apps[0].Secret
 	b := p.browser()
