@@ -24,6 +24,7 @@ type fake struct {
 	mu       sync.Mutex
 	tables   map[string][]row
 	signIn   row
+	account  row // the Account Center; nil: a version that has none
 	lastID   int
 	requests []string
 
@@ -46,10 +47,10 @@ const fakeSecret = "the secret of m-default"
 func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{tables: map[string][]row{}, signIn: row{
-		"signInMode": "SignInAndRegister", "passwordPolicy": row{},
+		"signInMode": "SignInAndRegister", "passwordPolicy": row{}, "unknownSessionRedirectUrl": nil,
 		"signUp": row{"identifiers": []any{"username"}, "password": true, "verify": false},
 		"signIn": row{"methods": []any{row{"identifier": "username", "password": true, "verificationCode": false, "isPasswordPrimary": true}}},
-	}}
+	}, account: row{"enabled": false, "fields": row{}}}
 	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.Close)
 	return f
@@ -98,6 +99,13 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request) {
 			f.signIn[key] = value
 		}
 		reply(w, http.StatusOK, f.signIn)
+	case r.URL.Path == "/api/account-center" && f.account == nil:
+		refuse(w, http.StatusNotFound, "entity.not_found")
+	case r.URL.Path == "/api/account-center":
+		for key, value := range body {
+			f.account[key] = value
+		}
+		reply(w, http.StatusOK, f.account)
 	case strings.HasSuffix(r.URL.Path, "/password/verify"):
 		user := f.find(path.Dir(path.Dir(r.URL.Path)))
 		if user == nil || user["password"] != body["password"] {

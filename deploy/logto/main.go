@@ -42,7 +42,7 @@ type settings struct {
 	baseURL                    string // of the application, as a browser reaches it
 	backchannelURI, webhookURI string // of the application, as Logto reaches it
 	credentials                folder // where the application finds what it needs
-	username, password         string // of the demo person; an empty password is generated
+	username, password         string // of the first demo person; both have the password, and an empty one is generated
 }
 
 func read(getenv func(string) string) (settings, error) {
@@ -106,12 +106,12 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
 	if err := os.Remove(s.secretFile); err != nil { // it opens everything in Logto, and the next `docker compose up` writes it again
 		return fmt.Errorf("delete the Management API's secret: %w", err)
 	}
-	return greet(ctx, out, api, s, result.userID, passwords)
+	return greet(ctx, out, api, s, sample.people, result.userIDs, passwords)
 }
 
 const passwordFile = "demo_password"
 
-// passwords are those that the demo person may have: the given one, the one of an earlier run, or else a new one, which
+// passwords are those that the demo people may have: the given one, the one of an earlier run, or else a new one, which
 // is saved before anything is made with it.
 func (s settings) passwords() ([]string, error) {
 	saved := s.credentials.load(passwordFile)
@@ -134,21 +134,34 @@ func (s settings) sessionKey() error {
 }
 
 // greet ends the log with what to do now.
-func greet(ctx context.Context, out io.Writer, api *logto, s settings, userID string, passwords []string) error {
-	known := "a password that was changed or set elsewhere"
-	for _, password := range passwords {
-		ok, err := api.hasPassword(ctx, userID, password)
+func greet(ctx context.Context, out io.Writer, api *logto, s settings, people []person, ids []string, passwords []string) error {
+	text := fmt.Sprintf("\n  Open     %s\n", s.baseURL)
+	for i, person := range people {
+		password, err := current(ctx, api, ids[i], passwords)
 		if err != nil {
 			return err
 		}
-		if ok {
+		known := "a password that was changed or set elsewhere"
+		if password != "" {
 			known = "the password " + password
+		}
+		if password != "" && i == 0 {
 			if err := s.credentials.save(passwordFile, password); err != nil {
 				return err
 			}
-			break
+		}
+		text += fmt.Sprintf("  Sign in  as %s, %s, with %s\n", person.Username, person.about, known)
+	}
+	_, err := fmt.Fprintln(out, text+"           or create an account\n")
+	return err
+}
+
+// current is the one of the passwords that a person has now; empty if it is none of them.
+func current(ctx context.Context, api *logto, userID string, passwords []string) (string, error) {
+	for _, password := range passwords {
+		if ok, err := api.hasPassword(ctx, userID, password); ok || err != nil {
+			return password, err
 		}
 	}
-	_, err := fmt.Fprintf(out, "\n  Open     %s\n  Sign in  as %s with %s, or create an account\n\n", s.baseURL, s.username, known)
-	return err
+	return "", nil
 }

@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -21,7 +25,8 @@ type preparer struct {
 type result struct {
 	appID, appSecret string
 	webhookKey       string
-	userID           string
+	userIDs          []string // of the sample's people
+	accountCenter    bool
 }
 
 // files are what the application reads, by the settings NAME_FILE.
@@ -29,35 +34,35 @@ func (r result) files(s sample) map[string]string {
 	return map[string]string{
 		"app_id": r.appID, "app_secret": r.appSecret,
 		"resources": s.indicators(), "scopes": strings.Join(s.scopes(), " "),
-		"webhook_key": r.webhookKey,
+		"webhook_key": r.webhookKey, "account_center": strconv.FormatBool(r.accountCenter),
 	}
 }
 
 // prepare makes the sample. appID is the application's from an earlier run, if there was one: it may have another name now.
 func (p *preparer) prepare(ctx context.Context, s sample, appID string) (result, error) {
 	var r result
-	if err := p.signInExperience(ctx); err != nil {
+	if err := p.signInExperience(ctx, s.app); err != nil {
 		return r, err
 	}
 	grants, err := p.resources(ctx, s.resources)
 	if err != nil {
 		return r, err
 	}
-	roleID, err := p.role(ctx, s.role, grants)
+	ids, err := p.make(ctx, s, grants)
 	if err != nil {
 		return r, err
 	}
-	organizationRoleID, err := p.organizationRoles(ctx, s, grants)
-	if err != nil {
-		return r, err
+	for _, person := range s.people {
+		id, err := p.person(ctx, person)
+		if err != nil {
+			return r, err
+		}
+		if err := p.permit(ctx, person, id, ids); err != nil {
+			return r, err
+		}
+		r.userIDs = append(r.userIDs, id)
 	}
-	if r.userID, err = p.person(ctx, s.person); err != nil {
-		return r, err
-	}
-	if err := p.relate(ctx, "/api/users/"+r.userID+"/roles", "roleIds", roleID); err != nil {
-		return r, err
-	}
-	if err := p.member(ctx, s.organization, r.userID, organizationRoleID); err != nil {
+	if r.accountCenter, err = p.accountCenter(ctx); err != nil {
 		return r, err
 	}
 	if r.appID, err = p.app(ctx, s.app, appID); err != nil {
@@ -115,12 +120,15 @@ func named(name string) func(object) bool {
 
 // signInExperience lets people register with a username and a password, as a new Logto does, also without the internet:
 // the default policy asks an outside service whether a password has leaked, and refuses everybody if it can't.
-// A password policy or a way to sign in that somebody chose stays.
-func (p *preparer) signInExperience(ctx context.Context) error {
+// A browser has one sign-in page at a time; one that it left behind leads to the application. A password policy, a way to
+// sign in or an address that somebody chose stays.
+func (p *preparer) signInExperience(ctx context.Context, app app) error {
 	const path = "/api/sign-in-exp"
 	var now struct {
 		PasswordPolicy map[string]any
 		SignIn         struct{ Methods []map[string]any }
+
+		UnknownSessionRedirectURL json.RawMessage // an older Logto has no such field
 	}
 	if err := p.api.get(ctx, path, &now); err != nil {
 		return err
@@ -134,6 +142,9 @@ func (p *preparer) signInExperience(ctx context.Context) error {
 		change["signIn"] = map[string]any{"methods": append(now.SignIn.Methods, map[string]any{
 			"identifier": "username", "password": true, "verificationCode": false, "isPasswordPrimary": true,
 		})}
+	}
+	if string(now.UnknownSessionRedirectURL) == "null" || string(now.UnknownSessionRedirectURL) == `""` {
+		change["unknownSessionRedirectUrl"] = app.signOutURI
 	}
 	if len(change) == 0 {
 		return nil
@@ -197,45 +208,104 @@ func (p *preparer) role(ctx context.Context, r role, all grants) (string, error)
 	return id, p.relate(ctx, "/api/roles/"+id+"/scopes", "scopeIds", r.granted(all)...)
 }
 
-// organizationRoles makes the organization template: what every organization has. It returns the ID of the first role.
-func (p *preparer) organizationRoles(ctx context.Context, s sample, all grants) (string, error) {
+// names are IDs by name.
+type names struct{ roles, organizations, organizationRoles map[string]string }
+
+// make makes what people may have.
+func (p *preparer) make(ctx context.Context, s sample, all grants) (names, error) {
+	ids := names{map[string]string{}, map[string]string{}, map[string]string{}}
+	var err error
+	for _, r := range s.roles {
+		if ids.roles[r.name], err = p.role(ctx, r, all); err != nil {
+			return ids, err
+		}
+	}
 	permissions, err := p.permissions(ctx, "/api/organization-scopes", "organizations", s.organizationPermissions())
+	if err != nil {
+		return ids, err
+	}
+	for _, r := range s.organizationRoles {
+		if ids.organizationRoles[r.name], err = p.organizationRole(ctx, r, permissions, all); err != nil {
+			return ids, err
+		}
+	}
+	for _, o := range s.organizations {
+		body := map[string]string{"name": o.name, "description": o.description}
+		if ids.organizations[o.name], err = p.ensure(ctx, "/api/organizations", "organization "+o.name, body, named(o.name)); err != nil {
+			return ids, err
+		}
+	}
+	return ids, nil
+}
+
+// organizationRole makes a role of the organization template: every organization has it.
+func (p *preparer) organizationRole(ctx context.Context, r role, permissions map[string]string, all grants) (string, error) {
+	const path = "/api/organization-roles"
+	body := map[string]string{"name": r.name, "description": r.description, "type": "User"}
+	id, err := p.ensure(ctx, path, "organization role "+r.name, body, named(r.name))
 	if err != nil {
 		return "", err
 	}
-	var ids []string
-	for _, r := range s.organizationRoles {
-		const path = "/api/organization-roles"
-		body := map[string]string{"name": r.name, "description": r.description, "type": "User"}
-		id, err := p.ensure(ctx, path, "organization role "+r.name, body, named(r.name))
-		if err != nil {
-			return "", err
-		}
-		var own []string
-		for _, name := range r.permissions {
-			own = append(own, permissions[name])
-		}
-		if err := p.relate(ctx, path+"/"+id+"/scopes", "organizationScopeIds", own...); err != nil {
-			return "", err
-		}
-		if err := p.relate(ctx, path+"/"+id+"/resource-scopes", "scopeIds", r.granted(all)...); err != nil {
-			return "", err
-		}
-		ids = append(ids, id)
+	var own []string
+	for _, name := range r.permissions {
+		own = append(own, permissions[name])
 	}
-	return ids[0], nil
+	if err := p.relate(ctx, path+"/"+id+"/scopes", "organizationScopeIds", own...); err != nil {
+		return "", err
+	}
+	return id, p.relate(ctx, path+"/"+id+"/resource-scopes", "scopeIds", r.granted(all)...)
 }
 
-func (p *preparer) member(ctx context.Context, o organization, userID, roleID string) error {
-	const path = "/api/organizations"
-	id, err := p.ensure(ctx, path, "organization "+o.name, map[string]string{"name": o.name, "description": o.description}, named(o.name))
-	if err != nil {
+// permit gives a person their roles and memberships.
+func (p *preparer) permit(ctx context.Context, who person, userID string, ids names) error {
+	var roles []string
+	for _, name := range who.roles {
+		roles = append(roles, ids.roles[name])
+	}
+	if err := p.relate(ctx, "/api/users/"+userID+"/roles", "roleIds", roles...); err != nil {
 		return err
 	}
-	if err := p.relate(ctx, path+"/"+id+"/users", "userIds", userID); err != nil {
-		return err
+	for _, name := range slices.Sorted(maps.Keys(who.members)) {
+		path := "/api/organizations/" + ids.organizations[name] + "/users"
+		if err := p.relate(ctx, path, "userIds", userID); err != nil {
+			return err
+		}
+		role := ids.organizationRoles[who.members[name]]
+		if err := p.relate(ctx, path+"/"+userID+"/roles", "organizationRoleIds", role); err != nil {
+			return err
+		}
 	}
-	return p.relate(ctx, path+"/"+id+"/users/"+userID+"/roles", "organizationRoleIds", roleID)
+	return nil
+}
+
+// accountCenter lets people change their own name, password and so on, unless somebody has chosen what they may change. It
+// reports whether they can: an older Logto has no such pages.
+func (p *preparer) accountCenter(ctx context.Context) (bool, error) {
+	const path = "/api/account-center"
+	var now struct {
+		Enabled bool
+		Fields  map[string]string
+	}
+	err := p.api.get(ctx, path, &now)
+	if refused, ok := errors.AsType[*refusal](err); ok && refused.status == http.StatusNotFound {
+		return false, nil
+	}
+	if err != nil || now.Enabled {
+		return now.Enabled, err
+	}
+	change := map[string]any{"enabled": true}
+	if len(now.Fields) == 0 {
+		fields := map[string]string{}
+		for _, name := range []string{"name", "avatar", "profile", "username", "email", "phone", "password", "social", "mfa"} {
+			fields[name] = "Edit"
+		}
+		change["fields"] = fields
+	}
+	if err := p.api.patch(ctx, path, change); err != nil {
+		return false, err
+	}
+	p.made("the Account Center")
+	return true, nil
 }
 
 // person makes the person. The picture is one of the application's, so it moves with BASE_URL.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func TestLogto(t *testing.T) {
 	}
 	first := mustPrepare(t, api, s, "")
 	seen := len(notes.exchanges)
-	if again := mustPrepare(t, api, s, first.appID); again != first {
+	if again := mustPrepare(t, api, s, first.appID); !reflect.DeepEqual(again, first) {
 		t.Errorf("first %+v, then %+v", first, again)
 	}
 	for _, e := range notes.exchanges[seen:] {
@@ -91,10 +92,11 @@ func TestLogto(t *testing.T) {
 	elsewhere := s
 	elsewhere.app.redirectURI, elsewhere.app.signOutURI = "http://localhost:3100/callback", "http://localhost:3100/"
 	elsewhere.webhook.events = append([]string{"User.Created"}, s.webhook.events...)
-	elsewhere.person.Avatar = strings.Replace(s.person.Avatar, "3000", "3100", 1)
+	elsewhere.people = slices.Clone(s.people)
+	elsewhere.people[0].Avatar = strings.Replace(s.people[0].Avatar, "3000", "3100", 1)
 	mustPrepare(t, api, elsewhere, first.appID)
-	for password, want := range map[string]bool{s.person.Password: true, "another": false} {
-		if got, err := api.hasPassword(t.Context(), first.userID, password); err != nil || got != want {
+	for password, want := range map[string]bool{s.people[0].Password: true, "another": false} {
+		if got, err := api.hasPassword(t.Context(), first.userIDs[0], password); err != nil || got != want {
 			t.Errorf("password %q: %v, %v", password, got, err)
 		}
 	}
@@ -124,14 +126,28 @@ func (s *sample) rename(suffix string) {
 	s.app.name += suffix
 	s.webhook.name += suffix
 	s.webhook.uri += "?" + suffix
-	s.organization.name += suffix
-	s.person.Username += suffix
-	s.person.PrimaryEmail = suffix + s.person.PrimaryEmail
-	s.person.PrimaryPhone = suffix[:15]
+	for i := range s.organizations {
+		s.organizations[i].name += suffix
+	}
+	for i := range s.people {
+		person := &s.people[i]
+		person.Username += suffix
+		if person.PrimaryEmail != "" {
+			person.PrimaryEmail, person.PrimaryPhone = suffix+person.PrimaryEmail, suffix[:15]
+		}
+		for i := range person.roles {
+			person.roles[i] += suffix
+		}
+		members := map[string]string{}
+		for organization, role := range person.members {
+			members[organization+suffix] = role + suffix
+		}
+		person.members = members
+	}
 	for i := range s.resources {
 		s.resources[i].indicator += "/" + suffix
 	}
-	for _, r := range []*role{&s.role, &s.organizationRoles[0], &s.organizationRoles[1]} {
+	for _, r := range []*role{&s.roles[0], &s.roles[1], &s.organizationRoles[0], &s.organizationRoles[1]} {
 		r.name += suffix
 		for i := range r.permissions {
 			r.permissions[i] += ":" + suffix

@@ -13,10 +13,10 @@ type sample struct {
 	app               app
 	webhook           webhook
 	resources         []resource
-	role              role
-	organization      organization
-	organizationRoles []role // the person gets the first
-	person            person
+	roles             []role
+	organizations     []organization
+	organizationRoles []role
+	people            []person // the first is the one to begin with
 }
 
 // app is this application, as Logto knows it.
@@ -49,21 +49,29 @@ type role struct {
 
 type organization struct{ name, description string }
 
-// person is a body of POST /api/users.
+// person is a body of POST /api/users, and what they may do.
 type person struct {
 	Username     string         `json:"username"`
 	Password     string         `json:"password"`
-	Name         string         `json:"name"`
-	PrimaryEmail string         `json:"primaryEmail"`
-	PrimaryPhone string         `json:"primaryPhone"`
-	Avatar       string         `json:"avatar"`
-	CustomData   map[string]any `json:"customData"`
-	Profile      map[string]any `json:"profile"`
+	Name         string         `json:"name,omitempty"`
+	PrimaryEmail string         `json:"primaryEmail,omitempty"`
+	PrimaryPhone string         `json:"primaryPhone,omitempty"`
+	Avatar       string         `json:"avatar,omitempty"`
+	CustomData   map[string]any `json:"customData,omitempty"`
+	Profile      map[string]any `json:"profile,omitempty"`
+
+	about   string            // for the log
+	roles   []string          // by name
+	members map[string]string // the role in each organization, by name
 }
 
 // newSample is the same as what `go run ./demo` shows.
 func newSample(baseURL, backchannelURI, webhookURI, username, password string) sample {
 	const shopping, store = "https://shopping.your-app.com/api", "https://store.your-app.com/api"
+	other := "grace"
+	if username == other {
+		other = "ada"
+	}
 	return sample{
 		app: app{
 			name:           "Gin starter",
@@ -79,11 +87,14 @@ func newSample(baseURL, backchannelURI, webhookURI, username, password string) s
 			{"Shopping API", shopping, []string{"read:products", "write:products", "delete:products"}},
 			{"Store API", store, []string{"read:products", "write:products", "read:orders"}},
 		},
-		role: role{name: "merchant", description: "Sells things", grants: map[string][]string{
-			shopping: {"read:products", "write:products"},
-			store:    {"read:products", "write:products", "read:orders"},
-		}},
-		organization: organization{"Acme", "Everything, delivered by rocket"},
+		roles: []role{
+			{name: "merchant", description: "Sells things", grants: map[string][]string{
+				shopping: {"read:products", "write:products"},
+				store:    {"read:products", "write:products", "read:orders"},
+			}},
+			{name: "admin", description: "Runs the application"},
+		},
+		organizations: []organization{{"Acme", "Everything, delivered by rocket"}, {"Initech", "Reports with a cover sheet"}},
 		organizationRoles: []role{
 			{
 				name: "admin", description: "Runs the organization", permissions: []string{"read:members", "invite:members"},
@@ -91,7 +102,10 @@ func newSample(baseURL, backchannelURI, webhookURI, username, password string) s
 			},
 			{name: "member", description: "Belongs to the organization", permissions: []string{"read:members"}},
 		},
-		person: ada(baseURL, username, password),
+		people: []person{ada(baseURL, username, password), {
+			Username: other, Password: password,
+			about: "who has no role", members: map[string]string{"Acme": "member"},
+		}},
 	}
 }
 
@@ -110,6 +124,8 @@ func ada(baseURL, username, password string) person {
 				"locality": "London", "postalCode": "SW1Y 4JH", "country": "United Kingdom",
 			},
 		},
+		about: "an administrator", roles: []string{"merchant", "admin"},
+		members: map[string]string{"Acme": "admin", "Initech": "member"},
 	}
 }
 

@@ -69,7 +69,7 @@ func (m *machine) state() map[string]any {
 			names[fmt.Sprint(object["id"])] = nameOf(object)
 		}
 	}
-	state := map[string]any{"sign-in": m.signIn}
+	state := map[string]any{"sign-in": m.signIn, "account-center": m.account}
 	for at, table := range m.tables {
 		segments := strings.Split(at, "/")
 		for i, segment := range segments {
@@ -108,7 +108,7 @@ func TestFresh(t *testing.T) {
 	for name, want := range map[string]string{
 		"app_id": app["id"].(string), "app_secret": "value of Default secret",
 		"resources":   "https://shopping.your-app.com/api https://store.your-app.com/api",
-		"webhook_key": "key of Gin starter",
+		"webhook_key": "key of Gin starter", "account_center": "true",
 	} {
 		if got := m.file(name); got != want {
 			t.Errorf("file %s = %q, want %q", name, got, want)
@@ -130,20 +130,25 @@ func TestFresh(t *testing.T) {
 	if got := m.tables["/api/hooks"]; len(got) != 1 || asJSON(without(got[0], "id", "signingKey")) != want {
 		t.Errorf("webhooks: %v", got)
 	}
-	person := m.tables["/api/users"][0]
-	if end := fmt.Sprintf("\n  Open     http://localhost:3000\n  Sign in  as ada with the password %s, or create an account\n\n", person["password"]); !strings.HasSuffix(out, end) {
+	password := m.tables["/api/users"][0]["password"]
+	if end := fmt.Sprintf("\n  Open     http://localhost:3000\n  Sign in  as ada, an administrator, with the password %s\n"+
+		"  Sign in  as grace, who has no role, with the password %s\n           or create an account\n\n", password, password); !strings.HasSuffix(out, end) {
 		t.Errorf("the log ends with %q, want %q", out[strings.LastIndex(out, "made"):], end)
 	}
 	state := m.state()
 	for relation, want := range map[string]string{
-		"/api/roles/merchant <nil> <nil> User/scopes":                                        "read:orders read:products write:products",
-		"/api/users/Ada Lovelace <nil> ada <nil>/roles":                                      "merchant",
-		"/api/organization-roles/admin <nil> <nil> User/scopes":                              "invite:members read:members",
-		"/api/organization-roles/admin <nil> <nil> User/resource-scopes":                     "delete:products read:products",
-		"/api/organizations/Acme <nil> <nil> <nil>/users":                                    "Ada",
-		"/api/organizations/Acme <nil> <nil> <nil>/users/Ada Lovelace <nil> ada <nil>/roles": "admin",
-		"/api/resources/Store API https://store.your-app.com/api <nil> <nil>/scopes":         "read:orders read:products write:products",
-		"/api/applications/Gin starter <nil> <nil> Traditional/secrets":                      "Default",
+		"/api/roles/merchant <nil> <nil> User/scopes":                                           "read:orders read:products write:products",
+		"/api/users/Ada Lovelace <nil> ada <nil>/roles":                                         "admin merchant",
+		"/api/users/<nil> <nil> grace <nil>/roles":                                              "",
+		"/api/organizations/Acme <nil> <nil> <nil>/users/<nil> <nil> grace <nil>/roles":         "member",
+		"/api/organizations/Initech <nil> <nil> <nil>/users":                                    "Ada",
+		"/api/organizations/Initech <nil> <nil> <nil>/users/Ada Lovelace <nil> ada <nil>/roles": "member",
+		"/api/organization-roles/admin <nil> <nil> User/scopes":                                 "invite:members read:members",
+		"/api/organization-roles/admin <nil> <nil> User/resource-scopes":                        "delete:products read:products",
+		"/api/organizations/Acme <nil> <nil> <nil>/users":                                       "<nil> Ada",
+		"/api/organizations/Acme <nil> <nil> <nil>/users/Ada Lovelace <nil> ada <nil>/roles":    "admin",
+		"/api/resources/Store API https://store.your-app.com/api <nil> <nil>/scopes":            "read:orders read:products write:products",
+		"/api/applications/Gin starter <nil> <nil> Traditional/secrets":                         "Default",
 	} {
 		related, _ := state[relation].(map[string]any)
 		var got []string
@@ -179,6 +184,26 @@ func TestTwice(t *testing.T) {
 	}
 	if !strings.HasSuffix(first, second) || strings.Contains(second, "made") {
 		t.Errorf("the second run prints %q", second)
+	}
+}
+
+// What a version lacks is left out.
+func TestOlderVersion(t *testing.T) {
+	m := newMachine(t)
+	m.account = nil
+	delete(m.signIn, "unknownSessionRedirectUrl")
+	m.mustRun(t)
+	if _, there := m.signIn["unknownSessionRedirectUrl"]; there || m.file("account_center") != "false" {
+		t.Errorf("account_center %q, sign-in %v", m.file("account_center"), m.signIn)
+	}
+}
+
+func TestAccountCenter(t *testing.T) {
+	m := newMachine(t)
+	m.mustRun(t)
+	fields, _ := m.account["fields"].(map[string]any)
+	if m.account["enabled"] != true || fields["name"] != "Edit" || m.signIn["unknownSessionRedirectUrl"] != "http://localhost:3000/" {
+		t.Errorf("%v, %v", m.account, m.signIn)
 	}
 }
 
@@ -327,6 +352,10 @@ func byHand() map[string]func(*machine) {
 			ada := first(m, "/api/users")
 			ada["name"], ada["password"], ada["avatar"], ada["customData"] = "Augusta", "changed", "https://elsewhere.example/me.png", row{}
 		},
+		"an Account Center with less, and another address for lost pages": func(m *machine) {
+			m.account["fields"] = row{"name": "Edit"}
+			m.signIn["unknownSessionRedirectUrl"] = "https://shop.example/"
+		},
 		"sign-in by e-mail, with a policy": func(m *machine) {
 			m.signIn["passwordPolicy"] = row{"length": row{"min": 12.0}}
 			m.signIn["signIn"] = row{"methods": []any{row{"identifier": "email", "password": true, "verificationCode": true, "isPasswordPrimary": true}}}
@@ -387,12 +416,12 @@ func TestBaseURLChanged(t *testing.T) {
 
 func TestPassword(t *testing.T) {
 	m := newMachine(t)
-	m.env["DEMO_USERNAME"], m.env["DEMO_PASSWORD"] = "grace", "given"
-	if out := m.mustRun(t); !strings.Contains(out, "as grace with the password given,") {
+	m.env["DEMO_USERNAME"], m.env["DEMO_PASSWORD"] = "grace", "given" // and the other is ada then
+	if out := m.mustRun(t); !strings.Contains(out, "as grace, an administrator, with the password given\n") {
 		t.Errorf("given: %s", out)
 	}
 	m.env["DEMO_PASSWORD"] = ""
-	if out := m.mustRun(t); !strings.Contains(out, "the password given,") {
+	if out := m.mustRun(t); !strings.Contains(out, "the password given\n") {
 		t.Errorf("given the last time: %s", out)
 	}
 	m.tables["/api/users"][0]["password"] = "changed"
