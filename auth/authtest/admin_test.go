@@ -22,6 +22,7 @@ type admin interface {
 	suspend(t *testing.T, id string, suspended bool)
 	update(t *testing.T, id, name, email, picture string)
 	rename(t *testing.T, id, accessToken, name string) // by the person, in the Account Center
+	oneTimeToken(t *testing.T, email string) string
 	setPassword(t *testing.T, id, password string)
 	deleteSessions(t *testing.T, id string, grantsToo bool)
 	revokeGrants(t *testing.T, id string)
@@ -71,6 +72,8 @@ func (a localAdmin) setPassword(_ *testing.T, id, password string) {
 	user.Password = password
 	a.SetUser(user)
 }
+
+func (a localAdmin) oneTimeToken(_ *testing.T, email string) string { return a.OneTimeToken(email) }
 
 func (a localAdmin) deleteSessions(_ *testing.T, id string, grantsToo bool) {
 	a.DeleteSessions(id)
@@ -244,6 +247,11 @@ func (m *management) rename(t *testing.T, _, accessToken, name string) {
 	person.token = accessToken
 	person.do(t, http.MethodPatch, "/my-account", map[string]any{"name": name})
 	m.do(t, http.MethodPatch, "/account-center", map[string]any{"enabled": before["enabled"], "fields": before["fields"]})
+}
+
+func (m *management) oneTimeToken(t *testing.T, email string) string {
+	token, _ := m.do(t, http.MethodPost, "/one-time-tokens", map[string]any{"email": email})["token"].(string)
+	return token
 }
 
 func (m *management) setPassword(t *testing.T, id, password string) {

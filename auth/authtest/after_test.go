@@ -34,6 +34,7 @@ func (p *provider) testAfter(t *testing.T) {
 	t.Run("name, e-mail and picture", p.testDataChanged)
 	t.Run("secret replaced", p.testSecretReplaced)
 	t.Run("another application signs out", p.testOtherSignsOut)
+	t.Run("a one-time token", p.testOneTimeToken)
 	t.Run("webhooks", p.testWebhooks)
 	t.Run("key rotated", p.testKeyRotated) // the last ones: they change what all tokens are signed with
 	t.Run("key rotated to another algorithm", p.testAlgorithmRotated)
@@ -93,6 +94,47 @@ func (b *browser) wantSession(t *testing.T, alive bool) {
 	if alive && got.Get("code") == "" || !alive && got.Get("error") != "login_required" {
 		t.Errorf("the session at the provider: %v, want it alive: %v", got, alive)
 	}
+}
+
+// testOneTimeToken: it signs in who has the e-mail address, without a password and once.
+func (p *provider) testOneTimeToken(t *testing.T) {
+	person, id := p.newcomer(t)
+	email := person.username + "@example.com"
+	token := p.admin.oneTimeToken(t, email)
+	redeem := func(email string) (subject any, refused bool) {
+		t.Helper()
+		next := person.browser().redeem(t, person.authURL("one_time_token", token, "login_hint", email, "prompt", "login consent"), token, email)
+		if next.callback.Get("code") == "" {
+			return nil, true
+		}
+		_, claims := p.token(t, p.exchange(t, next.callback.Get("code")).body["id_token"])
+		return claims["sub"], false
+	}
+	if _, refused := redeem("another@example.com"); !refused {
+		t.Error("a token of another e-mail address signs in")
+	}
+	if subject, refused := redeem(email); refused || subject != id {
+		t.Errorf("signed in is %v, refused %v, want %s", subject, refused, id)
+	}
+	if _, refused := redeem(email); !refused {
+		t.Error("a used token signs in")
+	}
+}
+
+// redeem follows a link with a one-time token, as the pages of the provider do.
+func (b *browser) redeem(t *testing.T, address, token, email string) outcome {
+	t.Helper()
+	if b.p.local != nil {
+		return b.visit(t, address, true)
+	}
+	asked := b.visit(t, address, true).asked
+	next, err := b.experience(t, asked, "/verification/one-time-token/verify", map[string]any{
+		"token": token, "identifier": map[string]any{"type": "email", "value": email},
+	})
+	if err != nil {
+		return outcome{}
+	}
+	return b.visit(t, next, true)
 }
 
 func wantNoCall(t *testing.T, calls <-chan *http.Request) {
@@ -577,6 +619,6 @@ func (b *browser) canSignIn(t *testing.T) bool {
 		w, _ := b.do(t, http.MethodPost, b.p.local.URL+"/sign-in", "application/x-www-form-urlencoded", []byte(form.Encode()))
 		return w.StatusCode == http.StatusSeeOther
 	}
-	_, err := b.experience(t, page)
+	_, err := b.byPassword(t, page)
 	return err == nil
 }

@@ -202,15 +202,22 @@ func (b *browser) signIn(t *testing.T, page *url.URL) (next string) {
 		}
 		return location.String()
 	}
-	next, err := b.experience(t, page)
+	next, err := b.byPassword(t, page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return next
 }
 
-// experience signs in as the page of a real Logto does. It fails where Logto refuses the person.
-func (b *browser) experience(t *testing.T, page *url.URL) (next string, refused error) {
+func (b *browser) byPassword(t *testing.T, page *url.URL) (next string, refused error) {
+	t.Helper()
+	return b.experience(t, page, "/verification/password", map[string]any{
+		"identifier": map[string]any{"type": "username", "value": b.p.username}, "password": b.p.password,
+	})
+}
+
+// experience signs in as the page of a real Logto does, by a verification. It fails where Logto refuses the person.
+func (b *browser) experience(t *testing.T, page *url.URL, verification string, proof map[string]any) (next string, refused error) {
 	t.Helper()
 	verified := map[string]any{}
 	for _, step := range []struct {
@@ -218,9 +225,7 @@ func (b *browser) experience(t *testing.T, page *url.URL) (next string, refused 
 		body         func() map[string]any
 	}{
 		{http.MethodPut, "", func() map[string]any { return map[string]any{"interactionEvent": "SignIn"} }},
-		{http.MethodPost, "/verification/password", func() map[string]any {
-			return map[string]any{"identifier": map[string]any{"type": "username", "value": b.p.username}, "password": b.p.password}
-		}},
+		{http.MethodPost, verification, func() map[string]any { return proof }},
 		{http.MethodPost, "/identification", func() map[string]any {
 			return map[string]any{"verificationId": verified["verificationId"]}
 		}},
@@ -411,6 +416,8 @@ func TestWire(t *testing.T) {
 	t.Run("refused at the application", p.testRefused)
 	t.Run("a live session", p.testSession)
 	t.Run("the first screen", p.testFirstScreen)
+	t.Run("hints for the page", p.testHints)
+	t.Run("max_age and auth_time", p.testAuthTime)
 	t.Run("ID token and userinfo, all scopes", p.testClaims)
 	t.Run("ID token and userinfo, fewest scopes", p.testFewClaims)
 	t.Run("null and absent", p.testNull)
@@ -607,6 +614,53 @@ func (p *provider) testFirstScreen(t *testing.T) {
 	}
 	if got := p.browser().visit(t, p.authURL("first_screen", "register", "interaction_mode", "nonsense"), true); got.page != "/sign-in" {
 		t.Errorf("one invalid value leads to %q, want all of them discarded", got.page)
+	}
+}
+
+// testHints: what is unknown is no fault, and what is known reaches the page.
+func (p *provider) testHints(t *testing.T) {
+	for _, test := range []struct{ name, value, page string }{
+		{"organization_id", p.member, "/sign-in"},
+		{"organization_id", "nonsense", "/sign-in"},
+		{"login_hint", p.username, "/sign-in"},
+		{"login_hint", "nobody@example.com", "/sign-in"},
+		{"one_time_token", "nonsense", "/sign-in"}, // without an e-mail address
+	} {
+		got := p.browser().visit(t, p.authURL(test.name, test.value), true)
+		if got.page != test.page {
+			t.Errorf("%s=%s leads to %q, want %q", test.name, test.value, got.page, test.page)
+		}
+		if p.local == nil && got.asked.Query().Get(test.name) != test.value {
+			t.Errorf("%s=%s does not reach the page %s", test.name, test.value, got.asked)
+		}
+	}
+	a := p.signedIn(t, p.browser(), "organization_id", "nonsense", "login_hint", "nobody@example.com")
+	if a.body["id_token"] == nil {
+		t.Errorf("with an unknown organization: %s", a.text)
+	}
+}
+
+// testAuthTime: it is that of the sign-in, however often the tokens are renewed, and is said where max_age was asked for.
+func (p *provider) testAuthTime(t *testing.T) {
+	b := p.browser()
+	_, plain := p.token(t, p.signedIn(t, b).body["id_token"])
+	if p.local != nil && plain["auth_time"] != nil {
+		t.Errorf("auth_time %v that nobody asked for", plain["auth_time"])
+	}
+	a := p.signedIn(t, b, "max_age", "3600")
+	_, before := p.token(t, a.body["id_token"])
+	if at, _ := before["auth_time"].(float64); at == 0 || at > before["iat"].(float64) {
+		t.Errorf("auth_time %v, issued %v", before["auth_time"], before["iat"])
+	}
+	if p.local == nil { // whose clock TestAuthTimeStays moves
+		time.Sleep(2 * time.Second)
+	}
+	_, after := p.token(t, p.refresh(t, a.body["refresh_token"]).body["id_token"])
+	if after["auth_time"] != before["auth_time"] {
+		t.Errorf("after a refresh auth_time is %v, was %v", after["auth_time"], before["auth_time"])
+	}
+	if got := b.visit(t, p.authURL("max_age", "1"), true); got.page == "" && p.local == nil {
+		t.Errorf("an older session than max_age: %v", got.callback)
 	}
 }
 
