@@ -296,8 +296,7 @@ func TestStepUp(t *testing.T) {
 	}
 
 	// with the sign-in
-	b = p.browser()
-	page, _ = b.open(t, "acr_values", mfa)
+	page, _ = b.open(t, "acr_values", mfa, "prompt", "login")
 	if w, _ := b.submit(t, &url.URL{Scheme: page.Scheme, Host: page.Host, Path: "/step-up", RawQuery: page.RawQuery}); w.StatusCode != http.StatusBadRequest {
 		t.Errorf("a second factor before the first: %s", w.Status)
 	}
