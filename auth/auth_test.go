@@ -14,7 +14,7 @@ import (
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
-	"example.com/logto-gin-starter/internal/people"
+	"example.com/logto-gin-starter/auth/authtest/people"
 )
 
 // What people.Options knows.

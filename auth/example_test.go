@@ -14,7 +14,7 @@ import (
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
-	"example.com/logto-gin-starter/internal/people"
+	"example.com/logto-gin-starter/auth/authtest/people"
 )
 
 // An application with net/http alone: a page for everybody, one for people who are signed in, and the ways in and out.

@@ -22,8 +22,8 @@ import (
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/auth/authtest/people"
 	"example.com/logto-gin-starter/internal/i18n"
-	"example.com/logto-gin-starter/internal/people"
 	"example.com/logto-gin-starter/internal/session"
 	"example.com/logto-gin-starter/static"
 	"example.com/logto-gin-starter/templates"

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"example.com/logto-gin-starter/auth/authtest"
-	"example.com/logto-gin-starter/internal/people"
+	"example.com/logto-gin-starter/auth/authtest/people"
 )
 
 // demoPage goes to the demo's first page: its URL, and the browser that has it open.

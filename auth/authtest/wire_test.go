@@ -22,7 +22,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"example.com/logto-gin-starter/auth/authtest"
-	"example.com/logto-gin-starter/internal/people"
+	"example.com/logto-gin-starter/auth/authtest/people"
 )
 
 // The tests of TestWire say how Logto speaks. They run against authtest, or against the provider that LOGTO_TEST_ENDPOINT

@@ -14,8 +14,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/auth/authtest/people"
 	"example.com/logto-gin-starter/internal/config"
-	"example.com/logto-gin-starter/internal/people"
 	"example.com/logto-gin-starter/internal/server"
 )
 
