@@ -264,8 +264,8 @@ func TestTryLock(t *testing.T) {
 			}
 		}
 		release()
-		if len(s.turns.queues) != 0 {
-			t.Errorf("left in the queue: %v", s.turns.queues)
+		if n := s.turnsTaken(); n != 0 {
+			t.Errorf("%d turns are left", n)
 		}
 	})
 }

@@ -23,7 +23,7 @@ const (
 //
 // The session is read anew as the lock is taken, so who waited sees what the last holder did.
 func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(), err error) {
-	return b.lock(ctx, b.store.turns.wait, 0)
+	return b.lock(ctx, 0)
 }
 
 // TryLock does not wait: held is nil if somebody else holds the lock, or took it by TryLock less than pause ago.
@@ -34,7 +34,7 @@ func (b *Browser) TryLock(ctx context.Context, pause time.Duration) (held contex
 	if recent {
 		return nil, nil, nil
 	}
-	held, release, err = b.lock(ctx, b.store.turns.try, max(pause, time.Millisecond))
+	held, release, err = b.lock(ctx, max(pause, time.Millisecond))
 	if errors.Is(err, errTaken) {
 		return nil, nil, nil
 	}
@@ -43,7 +43,8 @@ func (b *Browser) TryLock(ctx context.Context, pause time.Duration) (held contex
 
 var errTaken = errors.New("the lock is another's")
 
-func (b *Browser) lock(ctx context.Context, queue func(context.Context, string) (func(), error), pause time.Duration) (held context.Context, release func(), err error) {
+// lock waits, or with a pause does not.
+func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
 	b.mu.Lock()
 	at, isLive := b.at, b.isLive()
 	b.mu.Unlock()
@@ -51,7 +52,7 @@ func (b *Browser) lock(ctx context.Context, queue func(context.Context, string) 
 		return nil, nil, fmt.Errorf("lock session: %w", ErrEnded)
 	}
 	// Queue in this process first: of one instance, only one asks Redis again and again.
-	leave, err := queue(ctx, at.key())
+	leave, err := b.store.turns.take(ctx, at.key(), pause == 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock session: %w", err)
 	}
@@ -163,58 +164,24 @@ func holderOf(ctx context.Context, at *place) (string, error) {
 	return l.holder, nil
 }
 
-// turns are the queues of this process, one for each key that somebody waits for.
-type turns struct {
-	mu     sync.Mutex
-	queues map[string]*turn
-}
+// turns are those of this process, one for each key that somebody has: a channel that is closed when it is over.
+type turns struct{ taken sync.Map }
 
-type turn struct {
-	free  chan struct{} // holds one token when it is nobody's turn
-	users int
-}
-
-// wait returns when it is the caller's turn, until leave is called.
-func (t *turns) wait(ctx context.Context, key string) (leave func(), err error) {
-	q, quit := t.queue(key)
-	select {
-	case <-q.free:
-		return func() { q.free <- struct{}{}; quit() }, nil
-	case <-ctx.Done():
-		quit()
-		return nil, context.Cause(ctx)
-	}
-}
-
-// try is wait for who does not wait.
-func (t *turns) try(_ context.Context, key string) (leave func(), err error) {
-	q, quit := t.queue(key)
-	select {
-	case <-q.free:
-		return func() { q.free <- struct{}{}; quit() }, nil
-	default:
-		quit()
-		return nil, errTaken
-	}
-}
-
-func (t *turns) queue(key string) (q *turn, quit func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if q = t.queues[key]; q == nil {
-		q = &turn{free: make(chan struct{}, 1)}
-		q.free <- struct{}{}
-		if t.queues == nil {
-			t.queues = make(map[string]*turn)
+// take returns when it is the caller's turn, until leave is called. Who does not wait gets errTaken.
+func (t *turns) take(ctx context.Context, key string, wait bool) (leave func(), err error) {
+	mine := make(chan struct{})
+	for {
+		theirs, isTaken := t.taken.LoadOrStore(key, mine)
+		if !isTaken {
+			return func() { t.taken.Delete(key); close(mine) }, nil
 		}
-		t.queues[key] = q
-	}
-	q.users++
-	return q, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if q.users--; q.users == 0 {
-			delete(t.queues, key)
+		if !wait {
+			return nil, errTaken
+		}
+		select {
+		case <-theirs.(chan struct{}):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }
