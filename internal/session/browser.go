@@ -30,15 +30,11 @@ type Browser struct {
 
 	mu      sync.Mutex // held during Redis commands: what one goroutine changes, the next one sees
 	w       http.ResponseWriter
-	at      *place // where the session lies; nil: a visitor who has none
-	state   state
-	record  record
-	who     *person // who is signed in; nil: nobody
 	failure error   // of the first read: it is not tried twice in one request
-
-	grave  *place // where a mark says that the request's session has ended; nil: none does
-	ending Ending
-	told   bool
+	at      *place  // where the session lies; nil: a visitor who has none
+	record  record  // what it holds; empty if nothing that we understand
+	ending  *Ending // how the session ended that the request came with; nil: it has not, or left no mark
+	late    bool    // that session has ended, and none may take its place but by a sign-in
 
 	label [2]string // of the person and of the session, for the log
 
@@ -46,22 +42,14 @@ type Browser struct {
 	base   []byte           // what values was made from
 }
 
-// state is what became of the session at Browser.at.
-type state int
-
-const (
-	live       state = iota
-	ended            // meanwhile, by somebody else
-	unreadable       // it exists, but says nothing that we understand
-)
-
 // record is a session as Redis holds it. Its values are sealed; "" is a value that there is not.
 type record struct {
-	version, sid             string
-	seen, end, tried         time.Time
+	version, sid, words      string
+	since, seen, end, tried  time.Time
 	due                      uint32
-	identity, values, tokens string
-	complete                 bool // tokens was read too
+	identity, tokens, values string
+	complete                 bool    // tokens was read too
+	who                      *person // whom identity tells of; nil: nobody is signed in
 }
 
 // Load says what Browser reads beyond what every page needs.
@@ -118,13 +106,9 @@ func (b *Browser) arrive(ctx context.Context, tokens bool) error {
 	if b.at == nil {
 		return nil
 	}
-	if err := b.read(ctx, tokens); err != nil {
-		return err
-	}
-	if b.state == ended {
-		b.at, b.state = nil, live
-	}
-	return nil
+	err := b.read(ctx, tokens)
+	b.late = b.ending != nil // perhaps a slow request, whose browser has a new session by now
+	return err
 }
 
 // read replaces what is known of the session by what Redis holds now, and extends its idle time.
@@ -137,7 +121,7 @@ func (b *Browser) read(ctx context.Context, tokens bool) error {
 	err := b.redis.do(ctx, patience, "read session", func(ctx context.Context) (err error) {
 		reply, err = b.redis.rdb.HMGet(ctx, b.at.key(), fields...).Result()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") { // somebody else's, and not a fault of Redis
-			reply, err = []any{""}, nil
+			reply, err = []any{"of another type"}, nil
 		}
 		return err
 	})
@@ -161,102 +145,116 @@ func (b *Browser) touch(ctx context.Context) {
 		return
 	}
 	isPerson := 0
-	if b.who != nil {
+	if b.record.who != nil {
 		isPerson = 1
 	}
 	reply, err := b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
 		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), b.at.id, isPerson)
 	switch {
 	case err != nil:
-	case reply[0] == int64(gone):
-		b.learnEnd(reply[1:])
-	case reply[0] == int64(done):
-		b.extendSID(ctx)
+	case reply[0] == gone:
+		b.adopt(reply[1:])
+	case reply[0] == done:
+		_ = b.enterSID(ctx, shortPatience, b.record.sid, b.at, time.Now()) // the margin is for that
 	}
 }
 
-// adopt takes over a session as Redis answers it: the fields m, h, d, and perhaps t.
+// adopt takes over a session as Redis answers it, the fields m, h, d, and perhaps t, or what is left of it.
 func (b *Browser) adopt(reply []any) {
-	b.record, b.who = record{}, nil
-	if !slices.ContainsFunc(reply, func(field any) bool { return field != nil }) {
-		b.state = ended
-		return
-	}
-	var text [4]string
+	var fields [4]string
 	for i, field := range reply {
-		text[i], _ = field.(string)
+		fields[i] = text(field)
 	}
-	if b.bury(text[0]) {
-		b.state = ended
+	m, h := fields[0], fields[1]
+	fresh := record{identity: h, values: fields[2], tokens: fields[3], complete: len(reply) == len(fields)}
+	ending := parseEnding(m, h, b.at.key())
+	switch {
+	case fields == [4]string{}:
+		b.lose()
 		return
-	}
-	fresh, ok := parseRecord(text[0])
-	if !ok {
+	case ending != nil:
+		b.ending = ending
+		b.lose()
+		return
+	case !fresh.parse(m):
 		b.discard("times", nil)
 		return
 	}
-	if !time.Now().Before(fresh.end) {
-		b.state = ended
-		return
+	if h != "" {
+		var err error
+		if fresh.who, err = b.at.openPerson(h); err != nil {
+			b.discard("identity", err)
+			return
+		}
 	}
-	fresh.identity, fresh.values, fresh.tokens, fresh.complete = text[1], text[2], text[3], len(reply) == len(text)
-	b.state, b.record = live, fresh
-	if b.record.identity == "" {
-		b.mark(b.at, false)
-		return
-	}
-	if err := b.openIdentity(); err != nil {
-		b.discard("identity", err)
-		return
-	}
-	b.mark(b.at, true)
+	b.know(b.at, fresh)
 	// Whatever Redis says of the end; clocks differ a little.
-	if time.Since(b.who.begun) > b.store.cfg.AbsoluteTimeout+sidMargin {
-		b.state, b.record, b.who = ended, record{}, nil
+	if !time.Now().Before(fresh.end) || fresh.who != nil && time.Since(fresh.who.begun) > b.store.cfg.AbsoluteTimeout+sidMargin {
+		b.lose()
 	}
 }
 
-func (b *Browser) openIdentity() error {
-	data, err := b.at.open("h", b.record.identity)
-	if err != nil {
-		return err
+// know takes over a session that can be read.
+func (b *Browser) know(at *place, r record) {
+	b.at, b.record = at, r
+	b.label = [2]string{"", at.id[:labelSize]}
+	if r.who != nil {
+		b.label[0] = at.tag[:labelSize]
 	}
-	b.who, err = parsePerson(data)
-	return err
 }
 
-// parseRecord reads what scripts keep in clear.
-func parseRecord(m string) (r record, ok bool) {
+// lose takes over that the session has ended.
+func (b *Browser) lose() { b.at, b.record, b.late = nil, record{}, true }
+
+// parse reads what scripts keep in clear.
+func (r *record) parse(m string) bool {
 	words := strings.SplitN(m, " ", 8)
 	if len(words) < 8 {
-		return record{}, false
+		return false
 	}
-	seen, errSeen := strconv.ParseInt(words[1], 10, 64)
-	end, errEnd := strconv.ParseInt(words[2], 10, 64)
-	due, errDue := strconv.ParseUint(words[5], 10, 32)
-	return record{
-		version: words[0], seen: time.UnixMilli(seen), end: time.UnixMilli(end), sid: words[4], due: uint32(due), tried: milliseconds(words[6]),
-	}, errSeen == nil && errEnd == nil && errDue == nil
+	var numbers [8]int64
+	for i := range numbers[:7] {
+		if i == 4 {
+			continue
+		}
+		var err error
+		if numbers[i], err = strconv.ParseInt(words[i], 10, 64); err != nil {
+			return false
+		}
+	}
+	r.version, r.sid, r.due, r.words = words[0], words[4], uint32(numbers[5]), words[7]
+	r.seen, r.end, r.since, r.tried = time.UnixMilli(numbers[1]), time.UnixMilli(numbers[2]), time.UnixMilli(numbers[3]), time.UnixMilli(numbers[6])
+	return true
+}
+
+// changes returns the fields that differ from another record's, as a script wants them.
+func (r *record) changes(from record) (args []any) {
+	for _, field := range [][3]string{{"h", r.identity, from.identity}, {"t", r.tokens, from.tokens}, {"d", r.values, from.values}} {
+		if field[1] != field[2] {
+			args = append(args, field[0], field[1])
+		}
+	}
+	return args
 }
 
 // discard makes a session that can't be opened one of nobody. It stays in Redis, for instances of another version may
 // be able to open it.
 func (b *Browser) discard(what string, err error) {
-	b.state, b.record, b.who = unreadable, record{}, nil
+	b.record = record{}
 	b.store.log.Warn("a session could not be opened; its browser is signed out", "session", b.at.id, "record", what, "err", err)
 }
 
 // isLive reports whether there is a session that can be read and saved.
-func (b *Browser) isLive() bool { return b.at != nil && b.state == live }
+func (b *Browser) isLive() bool { return b.record.version != "" }
 
 // Identity returns the record that every page reads, not to be written to; nil if nobody is signed in.
 func (b *Browser) Identity(context.Context) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.who == nil {
+	if b.record.who == nil {
 		return nil, nil
 	}
-	return b.who.identity, nil
+	return b.record.who.identity, nil
 }
 
 // Span returns since when somebody is signed in, and until when if nobody uses the session from now on; zero times if nobody is.
@@ -277,7 +275,7 @@ func (b *Browser) Span() (since, expires time.Time) {
 func (b *Browser) IsDue() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.who != nil && b.who.due != b.record.due
+	return b.record.who != nil && b.record.who.due != b.record.due
 }
 
 // Label returns short hashes of the person and of the session that this request was about, "" where there is none, by which
@@ -286,13 +284,6 @@ func (b *Browser) Label() (person, session string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.label[0], b.label[1]
-}
-
-func (b *Browser) mark(at *place, isPerson bool) {
-	b.label = [2]string{"", at.id[:labelSize]}
-	if isPerson {
-		b.label[0] = at.tag[:labelSize]
-	}
 }
 
 const labelSize = 8
@@ -309,15 +300,12 @@ func (b *Browser) Tokens(ctx context.Context) ([]byte, error) {
 }
 
 func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
-	if b.who == nil {
-		return nil, nil
-	}
-	if !b.record.complete {
-		if err := b.read(ctx, true); err != nil || b.who == nil {
+	if b.record.who != nil && !b.record.complete {
+		if err := b.read(ctx, true); err != nil {
 			return nil, err
 		}
 	}
-	if b.record.tokens == "" {
+	if b.record.who == nil || b.record.tokens == "" {
 		return nil, nil
 	}
 	tokens, err := b.at.open("t", b.record.tokens)
@@ -332,51 +320,42 @@ func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
 // those of the same person; another person's are not. The cookie is set when all else has succeeded. began is when the
 // sign-in did: if the person's sessions were ended from outside since, none is started, and that is no error.
 func (b *Browser) Start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) (started bool, err error) {
-	err = b.start(ctx, subject, sid, began, identity, tokens)
-	if errors.Is(err, errOvertaken) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
+	switch err = b.start(ctx, who, hashSID(sid), began, tokens); {
+	case errors.Is(err, errOvertaken):
 		return false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return false, fmt.Errorf("start session: %w", err)
 	}
 	return true, nil
 }
 
-func (b *Browser) start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	cookie, at := b.store.mint(b.store.tags(subject)[0])
-	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
-	sealedIdentity, sealedTokens, values := at.seal("h", who.marshal()), at.seal("t", tokens), ""
-	hashed := "-"
-	if sid != "" {
-		hashed = hashSID(sid)
-		if err := b.indexSID(ctx, hashed, at, began); err != nil {
-			return err
-		}
+func (b *Browser) start(ctx context.Context, who *person, sid string, began time.Time, tokens []byte) error {
+	tags := b.store.tags(who.subject)
+	cookie, at := b.store.mint(tags[0])
+	fresh := record{
+		sid: sid, words: words(b.agent), who: who,
+		identity: at.seal("h", who.marshal()), tokens: at.seal("t", tokens), complete: true,
 	}
-	args := []any{began.UnixMilli(), at.id, hashed, words(b.agent), "h", sealedIdentity, "t", sealedTokens}
-	keep := b.isLive() && (b.who == nil || b.who.subject == subject)
+	old := b.record
+	keep := b.isLive() && (old.who == nil || old.who.subject == who.subject)
 	if keep {
-		if values = b.reseal(b.record.values, at); values != "" {
-			args = append(args, "d", values)
-		}
+		fresh.values = b.reseal(old.values, at)
 	}
-	err := b.refuseOvertaken(ctx, b.store.tags(subject)[1:], hashed, began)
-	var fresh record
+	err := b.redis.refuseOvertaken(ctx, tags[1:], began)
 	if err == nil {
-		fresh, err = b.redis.start(ctx, b.store.cfg, at, endedKeys(at.tag, hashed), args...)
+		err = b.write(ctx, at, &fresh, began)
 	}
 	if err == nil {
-		fresh.identity, fresh.values, fresh.tokens, fresh.complete = sealedIdentity, values, sealedTokens, true
+		err = b.enterSID(ctx, patience, sid, at, began)
+	}
+	if err == nil {
 		err = b.supersede(ctx, at, &fresh, keep)
 	}
-	if errors.Is(err, errOvertaken) {
-		b.unindexSID(ctx, hashed, at)
-		return err
-	}
 	if err != nil {
-		// Perhaps only an answer was lost. No cookie leads there; else it ends unused.
+		// It may have begun, even if only an answer was lost. No cookie leads there; else it ends unused.
 		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)
 		return err
 	}
@@ -386,28 +365,50 @@ func (b *Browser) start(ctx context.Context, subject, sid string, began time.Tim
 	if b.values != nil {
 		b.values.ID = at.id
 	}
-	b.at, b.state, b.record, b.who, b.grave = at, live, fresh, who, nil
-	b.mark(at, true)
+	b.know(at, fresh)
+	b.ending, b.late = nil, false
 	b.store.setCookie(b.w, b.name, cookie, b.store.cfg.AbsoluteTimeout, b.store.options)
+	return nil
+}
+
+// write writes a new session, and completes the record by what Redis keeps of it.
+func (b *Browser) write(ctx context.Context, at *place, fresh *record, began time.Time) error {
+	keys := []string{at.key(), at.person()}
+	if fresh.who != nil {
+		keys = append(keys, endedKey(at.tag))
+	}
+	args := []any{
+		b.store.cfg.IdleTimeout.Milliseconds(), b.store.cfg.AbsoluteTimeout.Milliseconds(),
+		began.UnixMilli(), at.id, fresh.sid, fresh.words,
+	}
+	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys, append(args, fresh.changes(record{})...)...)
+	if err != nil {
+		return err
+	}
+	if reply[0] == refused {
+		return errOvertaken
+	}
+	fresh.parse(text(reply[1]))
 	return nil
 }
 
 // supersede ends the session there was for one that has begun. If somebody saved values there meanwhile, or ended it,
 // the new one has the same.
 func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep bool) error {
-	if b.at == nil || b.state == ended {
+	if b.at == nil {
 		return nil
 	}
 	_, version, values, err := b.redis.end(ctx, patience, b.at, ByPerson)
 	if err != nil || !keep || version == b.record.version {
 		return err
 	}
-	fresh.values = b.reseal(values, at)
-	code, reply, err := b.redis.save(ctx, at, fresh.version, "", "d", fresh.values)
-	if err == nil && code == done {
-		fresh.version, _ = reply[0].(string)
+	next := *fresh
+	next.values = b.reseal(values, at)
+	if reply, err := b.redis.save(ctx, at, *fresh, &next, ""); err != nil || reply[0] != done {
+		return err
 	}
-	return err
+	*fresh = next
+	return nil
 }
 
 // Update applies change to both records as they are now, and saves what it returns, only if the session still exists
@@ -422,39 +423,35 @@ func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byt
 			return err
 		}
 	}
-	return b.save(ctx, func() ([]sealed, error) {
+	return b.save(ctx, func() (next record, err error) {
 		tokens, err := b.openTokens(ctx)
 		if err != nil {
-			return nil, err
+			return next, err
 		}
-		if b.who == nil {
-			return nil, ErrEnded
+		if next = b.record; next.who == nil {
+			return next, ErrEnded
 		}
-		newIdentity, newTokens, err := change(b.who.identity, tokens)
+		newIdentity, newTokens, err := change(next.who.identity, tokens)
 		if err != nil {
-			return nil, err
+			return next, err
 		}
-		var changed []sealed
-		if newIdentity != nil && !bytes.Equal(newIdentity, b.who.identity) {
-			who := person{begun: b.who.begun, due: b.who.due, subject: b.who.subject, identity: newIdentity}
+		if newIdentity != nil && !bytes.Equal(newIdentity, next.who.identity) {
+			who := *next.who
+			who.identity = newIdentity
 			if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder {
 				who.due = l.due
 			}
-			changed = append(changed, sealed{"h", b.at.seal("h", who.marshal())})
+			next.who, next.identity = &who, b.at.seal("h", who.marshal())
 		}
 		if newTokens != nil && !bytes.Equal(newTokens, tokens) {
-			changed = append(changed, sealed{"t", b.at.seal("t", newTokens)})
+			next.tokens = b.at.seal("t", newTokens)
 		}
-		return changed, nil
+		return next, nil
 	})
 }
 
-// sealed is a field to save; with no value, one to delete.
-type sealed struct{ field, value string }
-
-// save saves the fields that change returns. After a conflict the session is as somebody else saved it, and change is
-// asked again.
-func (b *Browser) save(ctx context.Context, change func() ([]sealed, error)) error {
+// save saves what change returns. After a conflict the session is as somebody else saved it, and change is asked again.
+func (b *Browser) save(ctx context.Context, change func() (record, error)) error {
 	for try := range 16 {
 		if try > 0 {
 			if err := sleep(ctx, rand.N(time.Millisecond<<min(try, 7))); err != nil {
@@ -464,60 +461,39 @@ func (b *Browser) save(ctx context.Context, change func() ([]sealed, error)) err
 		if !b.isLive() {
 			return fmt.Errorf("save session: %w", ErrEnded)
 		}
-		changed, err := change()
-		if err != nil || len(changed) == 0 {
+		next, err := change()
+		if err != nil || len(next.changes(b.record)) == 0 {
 			return err
 		}
 		holder, err := holderOf(ctx, b.at)
 		if err != nil {
 			return err
 		}
-		var args []any
-		for _, s := range changed {
-			args = append(args, s.field, s.value)
-		}
-		code, reply, err := b.redis.save(ctx, b.at, b.record.version, holder, args...)
+		reply, err := b.redis.save(ctx, b.at, b.record, &next, holder)
 		if err != nil {
 			return err
 		}
-		switch code {
+		switch reply[0] {
 		case done:
-			b.record.version, _ = reply[0].(string)
-			b.saved(changed)
+			b.record = next
 			return nil
-		case conflict:
-			b.adopt(reply)
 		case refused:
 			return fmt.Errorf("save session: %w", ErrLockLost)
-		default:
-			b.learnEnd(reply)
+		default: // there was a conflict, or it has ended
+			b.adopt(reply[1:])
 		}
 	}
 	return fmt.Errorf("save session: %w", ErrConflict)
 }
 
-// learnEnd takes over that the session has ended, and the mark of it if there is one.
-func (b *Browser) learnEnd(mark []any) {
-	b.adopt(nil)
-	if len(mark) > 0 {
-		m, _ := mark[0].(string)
-		b.bury(m)
+// save runs the script on what makes next of a record, and gives next its version.
+func (c *conn) save(ctx context.Context, at *place, from record, next *record, holder string) ([]any, error) {
+	args := append([]any{from.version, holder}, next.changes(from)...)
+	reply, err := c.run(ctx, patience, "save session", saveScript, []string{at.key()}, args...)
+	if err == nil && reply[0] == done {
+		next.version = text(reply[1])
 	}
-}
-
-// saved keeps what was saved as what is known.
-func (b *Browser) saved(changed []sealed) {
-	for _, s := range changed {
-		switch s.field {
-		case "h":
-			b.record.identity = s.value
-			_ = b.openIdentity() // sealed a moment ago
-		case "d":
-			b.record.values = s.value
-		case "t":
-			b.record.tokens = s.value
-		}
-	}
+	return reply, err
 }
 
 // End ends the session, as its person wants: what it held is gone for every instance. Ending none is no error, and then
@@ -547,18 +523,18 @@ func (b *Browser) EndDead(ctx context.Context) error {
 	}
 	was, err := b.end(ctx, ByGrant)
 	if was {
-		b.grave, b.ending, b.told = at, Ending{ByGrant, time.Now()}, false
+		b.ending, b.late = &Ending{Why: ByGrant, At: time.Now(), key: at.key()}, true
 	}
 	return err
 }
 
 func (b *Browser) end(ctx context.Context, why Why) (was bool, err error) {
-	if b.at != nil && b.state != ended {
+	if b.at != nil {
 		if was, _, _, err = b.redis.end(ctx, patience, b.at, why); err != nil {
 			return false, err
 		}
 	}
-	b.at, b.state, b.record, b.who = nil, live, record{}, nil
+	b.at, b.record, b.late = nil, record{}, b.ending != nil
 	return was, nil
 }
 

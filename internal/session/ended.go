@@ -14,7 +14,7 @@ import (
 // What has ended must not live again, and two things could bring it back. A request from before the end may come late: so
 // an ended session leaves a mark under its key, which its cookie leads to and nobody else's. And a sign-in from before
 // the end may finish late, as a session that nobody could have ended: so an end from outside leaves a mark for its person
-// (ended:{tag}), or for the provider's session (ended:{tag}:sid, or in the place of sid:), for as long as a sign-in may take.
+// (ended:{tag}), or for the provider's session (in sid:hash), for as long as a sign-in may take.
 // When a sign-in began is the instance's to say, for it asks Redis nothing: their clocks should agree.
 
 // Why says how a session ended.
@@ -30,8 +30,10 @@ const (
 
 // Ending is how the session ended whose cookie a browser still has.
 type Ending struct {
-	Why Why
-	At  time.Time
+	Why  Why
+	At   time.Time
+	key  string // of the mark
+	told bool
 }
 
 // Ending returns how the session ended of which this request brought the cookie; nil if it has not ended, or in its own
@@ -39,42 +41,37 @@ type Ending struct {
 func (b *Browser) Ending() *Ending {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.grave == nil || b.ending.Why == ByPerson {
+	if b.ending == nil || b.ending.Why == ByPerson {
 		return nil
 	}
-	return &b.ending
+	return b.ending
 }
 
 // Tell reports whether the browser is still to be told of its Ending, and is true once.
 func (b *Browser) Tell(ctx context.Context) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.grave == nil || b.told || b.ending.Why == ByPerson {
+	if b.ending == nil || b.ending.told || b.ending.Why == ByPerson {
 		return false
 	}
-	b.told = true
-	reply, err := b.redis.run(ctx, shortPatience, "note that the browser was told", toldScript, []string{b.grave.key()})
-	return err == nil && reply[0] == int64(done)
+	b.ending.told = true
+	first := int64(0)
+	err := b.redis.do(ctx, shortPatience, "note that the browser was told", func(ctx context.Context) (err error) {
+		first, err = b.redis.rdb.HDel(ctx, b.ending.key, "h").Result()
+		return err
+	})
+	return err == nil && first == 1
 }
 
-// bury takes over the mark of a session that has ended; false if m is none.
-func (b *Browser) bury(m string) bool {
-	words := strings.Fields(m)
-	if len(words) != 3 || words[0] != "ended" && words[0] != "told" {
-		return false
+// parseEnding reads the mark of a session that has ended; nil if m is none.
+func parseEnding(m, h, key string) *Ending {
+	why, at, _ := strings.Cut(m, " ")
+	seconds, err := strconv.ParseInt(at, 10, 64) // of a session it is several numbers
+	if err != nil {
+		return nil
 	}
-	seconds, _ := strconv.ParseInt(words[2], 10, 64) // our scripts wrote it
-	b.grave, b.ending, b.told = b.at, Ending{At: time.Unix(seconds, 0)}, words[0] == "told"
-	for _, why := range []Why{ByPerson, ByOther, ByLogout, ByAccount, ByGrant} {
-		if why.letter() == words[1] {
-			b.ending.Why = why
-		}
-	}
-	return true
+	return &Ending{Why: Why(why), At: time.Unix(seconds, 0), key: key, told: h == ""}
 }
-
-// letter is what a mark has of it, to be small.
-func (w Why) letter() string { return string(w[:1]) }
 
 // SignInLife is for how long a sign-in that has begun can start a session, at most.
 const SignInLife = time.Hour
@@ -82,33 +79,25 @@ const SignInLife = time.Hour
 // markLife is that of a mark against sign-ins from before: theirs, with a little for clocks that differ.
 const markLife = SignInLife + 5*time.Minute
 
-// endedKeys name the marks that a sign-in looks at: for a person, and for one session of theirs at the provider.
-func endedKeys(tag, sid string) []string {
-	keys := []string{"ended:{" + tag + "}"}
-	if sid != "-" {
-		keys = append(keys, keys[0]+":"+sid)
-	}
-	return keys
-}
+// endedKey names the mark that a person's sign-in looks at.
+func endedKey(tag string) string { return "ended:{" + tag + "}" }
 
 // errOvertaken: an end from outside came after the sign-in began.
 var errOvertaken = errors.New("the sign-in was overtaken by a sign-out")
 
 // refuseOvertaken looks at the marks of a person's older tags, which are in other slots than the session that is to begin.
-func (b *Browser) refuseOvertaken(ctx context.Context, tags []string, sid string, began time.Time) error {
+func (c *conn) refuseOvertaken(ctx context.Context, tags []string, began time.Time) error {
 	for _, tag := range tags {
-		for _, key := range endedKeys(tag, sid) {
-			var ended int64
-			err := b.redis.do(ctx, patience, "look for ends", func(ctx context.Context) (err error) {
-				ended, err = b.redis.rdb.Get(ctx, key).Int64()
-				return err
-			})
-			if err != nil && !errors.Is(err, redis.Nil) {
-				return err
-			}
-			if ended > began.UnixMilli() {
-				return errOvertaken
-			}
+		var ended int64
+		err := c.do(ctx, patience, "look for ends", func(ctx context.Context) (err error) {
+			ended, err = c.rdb.Get(ctx, endedKey(tag)).Int64()
+			return err
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		if ended > began.UnixMilli() {
+			return errOvertaken
 		}
 	}
 	return nil
@@ -118,142 +107,118 @@ func (b *Browser) refuseOvertaken(ctx context.Context, tags []string, sid string
 // provider's session ID, or with both, those of the subject that began with it. Sign-ins that began before can't start
 // one any more. It returns how many it ended.
 func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
-	hashed := ""
+	c, tags, hashed := s.conn(), []string(nil), ""
 	if sid != "" {
 		hashed = hashSID(sid)
+		found, err := c.endSID(ctx, hashed)
+		if err != nil {
+			return 0, err
+		}
+		tags = found
 	}
 	if subject != "" {
-		return s.endAll(ctx, s.conn(), s.tags(subject), "", hashed, ByLogout, "")
+		tags = s.tags(subject)
 	}
-	if sid == "" {
-		return 0, nil
-	}
-	tag, err := s.findSID(ctx, hashed)
-	if tag == "" || err != nil {
-		return 0, err
-	}
-	return s.endAll(ctx, s.conn(), []string{tag}, "", hashed, ByLogout, "")
+	return c.endAll(ctx, tags, "", hashed, ByLogout, "")
 }
 
 // EndBefore ends the sessions of a subject whose sign-in began before a time, for what happened to the account then. Other
 // sign-ins that began before can't start one any more. It returns how many it ended.
 func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time) (int, error) {
-	return s.endAll(ctx, s.conn(), s.tags(subject), "", "", ByAccount, strconv.FormatInt(before.UnixMilli(), 10))
+	return s.conn().endAll(ctx, s.tags(subject), "", "", ByAccount, strconv.FormatInt(before.UnixMilli(), 10))
 }
 
 // MarkDue makes [Browser.IsDue] true for all sessions of a subject, and returns how many there are.
 func (s *Store) MarkDue(ctx context.Context, subject string) (count int, err error) {
 	for _, tag := range s.tags(subject) {
-		reply, err := s.conn().run(ctx, patience, "mark sessions as due", dueScript, []string{personKey(tag)}, sessionPrefix(tag))
+		reply, err := s.conn().run(ctx, patience, "mark sessions as due", dueScript, []string{personKey(tag)})
 		if err != nil {
 			return count, err
 		}
-		n, _ := reply[1].(int64)
-		count += int(n)
+		count += int(reply[1].(int64))
 	}
 	return count, nil
+}
+
+// end ends one session, and reports whether there was one, and which version and sealed values it had.
+func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why) (was bool, version, values string, err error) {
+	reply, err := c.run(ctx, limit, "end session", endScript, []string{at.key(), at.person()}, at.id, string(why))
+	if err != nil || reply[0] != done {
+		return false, "", "", err
+	}
+	c.leaveSID(ctx, text(reply[3]), at.tag, at.id)
+	return true, text(reply[1]), text(reply[2]), nil
 }
 
 // endAll ends the sessions of a person's tags; see endAllScript.
-func (s *Store) endAll(ctx context.Context, redis *conn, tags []string, keep, sid string, why Why, before string) (count int, err error) {
+func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why Why, before string) (count int, err error) {
 	for _, tag := range tags {
-		marks := endedKeys(tag, "-")
-		if sid != "" {
-			marks = endedKeys(tag, sid)
-		}
-		reply, err := redis.run(ctx, patience, "end sessions", endAllScript, []string{personKey(tag), marks[len(marks)-1]},
-			sessionPrefix(tag), keep, sid, why.letter(), before, markLife.Milliseconds())
+		reply, err := c.run(ctx, patience, "end sessions", endAllScript, []string{personKey(tag), endedKey(tag)},
+			keep, sid, string(why), before, markLife.Milliseconds())
 		if err != nil {
 			return count, err
 		}
-		n, _ := reply[1].(int64)
-		count += int(n)
-		for pair := range slices.Chunk(reply[2:], 2) {
-			sid, _ := pair[0].(string)
-			id, _ := pair[1].(string)
-			redis.dropSID(ctx, sid, tag, id)
+		for pair := range slices.Chunk(reply[1:], 2) {
+			c.leaveSID(ctx, text(pair[1]), tag, text(pair[0]))
+			count++
 		}
 	}
 	return count, nil
 }
 
-// sid:hash leads from a provider's session ID to the tag of the last session that began with it. It is in another
-// slot than they are. So it is written before the session, that none exists that can't be found; and after its end it is
-// dropped, or else forgotten by Redis a little later than an unused session.
+// sid:hash leads from a provider's session ID to the sessions that began with it: it is a sorted set like a person's, of
+// their tags and what tells their IDs apart. It is in another slot than they are. So a session enters it after it has
+// begun and before its cookie is set, that nobody has one that can't be found; and leaves it after its end, or else is
+// forgotten a little later than an unused session. The mark of an end from outside is in it too, under "ended".
 
 const sidMargin = 5 * time.Minute
 
 func sidKey(hashed string) string { return "sid:" + hashed }
 
-// sidValue has of the session's ID only what tells it from one that began with the same sid just now.
-func sidValue(tag, id string) string { return tag + id[:4] }
+func sidMember(tag, id string) string { return tag + id[:4] }
 
-// hashSID is short, for it lies in Redis twice: 96 bits tell all sessions apart.
-func hashSID(sid string) string { return hash("sid", sid)[:16] }
+// hashSID is short, for it lies in Redis twice: 72 bits tell all sessions apart. Of none it is "-".
+func hashSID(sid string) string {
+	if sid == "" {
+		return "-"
+	}
+	return hash("sid", sid)[:12]
+}
 
-// indexSIDScript writes the index, unless an end from outside came after the sign-in began.
-// KEYS sid · ARGV value, when the sign-in began, life
-var indexSIDScript = redis.NewScript(`
-local ended = string.match(redis.call('GET', KEYS[1]) or '', '^ended (%d+)$')
-if ended and tonumber(ended) > tonumber(ARGV[2]) then return {3} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-return {1}`)
-
-// findSIDScript answers with what the index leads to; with nothing there, it leaves the mark of the end.
-// KEYS sid · ARGV life of the mark
-var findSIDScript = redis.NewScript(clock + `
-local found = redis.call('GET', KEYS[1])
-if found and not string.match(found, '^ended ') then return {1, found} end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], 'ended ' .. now, 'PX', ARGV[1])
-return {0}`)
-
-// dropSIDScript deletes the index if it still leads to the session that has ended.
-// KEYS sid · ARGV value
-var dropSIDScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0} end
-return {redis.call('DEL', KEYS[1])}`)
-
-func (b *Browser) indexSID(ctx context.Context, hashed string, at *place, began time.Time) error {
-	reply, err := b.redis.run(ctx, patience, "index sid", indexSIDScript, []string{sidKey(hashed)},
-		sidValue(at.tag, at.id), began.UnixMilli(), (b.store.cfg.IdleTimeout + sidMargin).Milliseconds())
-	if err == nil && reply[0] == int64(refused) {
+// enterSID puts a session into the index, or keeps it there for as long as the session.
+func (b *Browser) enterSID(ctx context.Context, limit time.Duration, hashed string, at *place, began time.Time) error {
+	if hashed == "-" {
+		return nil
+	}
+	reply, err := b.redis.run(ctx, limit, "index sid", enterSIDScript, []string{sidKey(hashed)}, sidMember(at.tag, at.id),
+		began.Add(markLife).UnixMilli(), (b.store.cfg.IdleTimeout + sidMargin).Milliseconds())
+	if err == nil && reply[0] == refused {
 		return errOvertaken
 	}
 	return err
 }
 
-// unindexSID takes back the index of a session that was not started. The browser may have another of the same sid.
-func (b *Browser) unindexSID(ctx context.Context, hashed string, at *place) {
-	switch {
-	case hashed == "-":
-	case b.isLive() && b.record.sid == hashed:
-		_ = b.indexSID(ctx, hashed, b.at, time.Now()) // else it is found by its subject still
-	default:
-		b.redis.dropSID(ctx, hashed, at.tag, at.id)
-	}
-}
-
-// extendSID keeps the index for as long as the session. That it fails is no reason to fail the page: the margin is for that.
-func (b *Browser) extendSID(ctx context.Context) {
-	if b.record.sid == "-" {
+// leaveSID is only for the room it frees: what it leaves is forgotten by itself.
+func (c *conn) leaveSID(ctx context.Context, hashed, tag, id string) {
+	if hashed == "-" {
 		return
 	}
-	_ = b.redis.do(ctx, shortPatience, "extend sid", func(ctx context.Context) error {
-		return b.redis.rdb.PExpire(ctx, sidKey(b.record.sid), b.store.cfg.IdleTimeout+sidMargin).Err()
+	_ = c.do(ctx, shortPatience, "leave sid", func(ctx context.Context) error {
+		return c.rdb.ZRem(ctx, sidKey(hashed), sidMember(tag, id)).Err()
 	})
 }
 
-func (s *Store) findSID(ctx context.Context, hashed string) (tag string, err error) {
-	reply, err := s.conn().run(ctx, patience, "find session by sid", findSIDScript, []string{sidKey(hashed)}, markLife.Milliseconds())
-	if err != nil || reply[0] != int64(done) {
-		return "", err
+// endSID returns the tags to which a provider's session ID leads, and leaves the mark of its end.
+func (c *conn) endSID(ctx context.Context, hashed string) (tags []string, err error) {
+	reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, markLife.Milliseconds())
+	if err != nil {
+		return nil, err
 	}
-	found, _ := reply[1].(string)
-	return found[:min(len(found), encoding.EncodedLen(idSize))], nil
-}
-
-// dropSID is only for the room it frees: what it leaves is forgotten by itself.
-func (c *conn) dropSID(ctx context.Context, hashed, tag, id string) {
-	_, _ = c.run(ctx, shortPatience, "drop sid", dropSIDScript, []string{sidKey(hashed)}, sidValue(tag, id))
+	for _, member := range reply[1:] {
+		tag := text(member)
+		if tag = tag[:min(len(tag), encoding.EncodedLen(idSize))]; isID(tag) && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	return tags, nil
 }

@@ -273,11 +273,7 @@ func TestTryLock(t *testing.T) {
 // sids are the indexes by a provider's session ID, without marks.
 func (s *site) sids() []string {
 	return slices.DeleteFunc(s.redis.Keys(), func(key string) bool {
-		if !strings.HasPrefix(key, "sid:") {
-			return true
-		}
-		value, _ := s.redis.Get(key)
-		return strings.HasPrefix(value, "ended ")
+		return !strings.HasPrefix(key, "sid:") || s.isSIDMark(key)
 	})
 }
 

@@ -62,11 +62,7 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 		leave()
 	}
 	b.mu.Lock()
-	switch {
-	case b.at != at:
-	case errors.Is(err, ErrEnded):
-		b.learnEnd(session)
-	case err == nil:
+	if session != nil && b.at == at {
 		b.adopt(session)
 		l.due = b.record.due
 	}
@@ -88,7 +84,8 @@ type lock struct {
 	due    uint32    // the session's, when the lock was taken
 }
 
-// acquire takes the lock, and returns the session as it is then, or what is left of it. With a pause it does not wait.
+// acquire takes the lock, and returns the session as it is then, or with [ErrEnded] what is left of it. With a pause it does
+// not wait.
 func (l *lock) acquire(ctx context.Context, pause time.Duration) (session []any, err error) {
 	for {
 		l.taken = time.Now()
@@ -98,7 +95,7 @@ func (l *lock) acquire(ctx context.Context, pause time.Duration) (session []any,
 			l.release(ctx) // perhaps only the answer was lost
 			return nil, err
 		}
-		switch reply[0].(int64) {
+		switch reply[0] {
 		case gone:
 			return reply[1:], fmt.Errorf("lock session: %w", ErrEnded)
 		case done:
@@ -117,7 +114,7 @@ func (l *lock) acquire(ctx context.Context, pause time.Duration) (session []any,
 
 // release gives the lock up, even if the request is over. If that fails, the lock ends by itself.
 func (l *lock) release(ctx context.Context) {
-	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", releaseScript, []string{l.at.key()}, l.holder)
+	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", renewScript, []string{l.at.key()}, l.holder, 0)
 }
 
 // hold renews the lock until stop is called or ctx ends. stop returns when all is over.
@@ -139,7 +136,7 @@ func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 		reply, err := l.store.conn().run(held, min(shortPatience, end.Sub(asked)), "renew lock", renewScript,
 			[]string{l.at.key()}, l.holder, l.store.life.Milliseconds())
 		switch {
-		case err == nil && reply[0] == int64(done):
+		case err == nil && reply[0] == done:
 			end, pause = asked.Add(l.store.life), l.store.renewal
 		case err == nil, !time.Now().Before(end):
 			cancel(ErrLockLost)

@@ -65,7 +65,7 @@ type model struct {
 	rng        *rand.Rand
 	jars       []jar
 	cookies    map[string]*modelSession // by the cookie that leads to it
-	ends       map[string]int64         // when a subject's sessions were ended from outside, or those with a sid, in ms
+	ends       map[string]int64         // when the sessions of a subject, or of a "sid …", were ended from outside, in ms
 	requests   []*modelRequest
 	log        []string
 	timePasses bool
@@ -259,7 +259,7 @@ func (m *model) signIn(q *modelRequest) {
 		began = began.Add(-time.Duration(m.rng.Int64N(int64(30 * time.Minute))))
 	}
 	m.note("browser %d signs in as %s with sid %s since %v", q.browser, subject, sid, began)
-	if ms := began.UnixMilli(); m.ends[subject] > ms || m.ends[subject+" "+sid] > ms {
+	if ms := began.UnixMilli(); m.ends[subject] > ms || m.ends["sid "+sid] > ms {
 		before := len(cookies(q.w))
 		if started, err := q.b.Start(m.t.Context(), subject, sid, began, nil, nil); started || err != nil || len(cookies(q.w)) != before {
 			m.fail("a sign-in from before an end: %v, %v, cookies %v", started, err, cookies(q.w))
@@ -324,7 +324,7 @@ func (m *model) revoke(q *modelRequest) {
 		m.note("those of %s with sid %s are revoked", subject, sid)
 		got, err = m.s.EndBy(m.t.Context(), subject, sid)
 		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject && s.sid == sid })
-		m.ends[subject+" "+sid] = time.Now().UnixMilli()
+		m.ends["sid "+sid] = time.Now().UnixMilli()
 	case 2:
 		if q.at == nil || q.at.identity == "" || q.at.ended {
 			return

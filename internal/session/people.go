@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -21,23 +20,12 @@ type Info struct {
 func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 	at, tags := b.tags()
 	var all []Info
-	for _, tag := range tags {
-		reply, err := b.redis.run(ctx, patience, "list sessions", listScript, []string{personKey(tag)}, sessionPrefix(tag))
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range reply[1:] {
-			fields, _ := item.([]any)
-			var text [4]string
-			for i := range min(len(fields), len(text)) {
-				text[i], _ = fields[i].(string)
-			}
-			browser, system, _ := strings.Cut(text[3], "\n")
-			all = append(all, Info{
-				ID: text[0], Browser: browser, System: system,
-				Since: milliseconds(text[1]), Seen: milliseconds(text[2]), Current: text[0] == at.id,
-			})
-		}
+	err := b.redis.each(ctx, tags, func(id string, r record) {
+		browser, system, _ := strings.Cut(r.words, "\n")
+		all = append(all, Info{ID: id, Browser: browser, System: system, Since: r.since, Seen: r.seen, Current: id == at.id})
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(all, func(x, y Info) int {
 		switch {
@@ -49,6 +37,23 @@ func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 		return cmp.Or(y.Seen.Compare(x.Seen), strings.Compare(x.ID, y.ID))
 	})
 	return all, nil
+}
+
+// each calls found for the sessions under a person's tags.
+func (c *conn) each(ctx context.Context, tags []string, found func(id string, r record)) error {
+	for _, tag := range tags {
+		reply, err := c.run(ctx, patience, "list sessions", listScript, []string{personKey(tag)})
+		if err != nil {
+			return err
+		}
+		for pair := range slices.Chunk(reply[1:], 2) {
+			var r record
+			if r.parse(text(pair[1])) {
+				found(text(pair[0]), r)
+			}
+		}
+	}
+	return nil
 }
 
 // EndOther ends one session of this person by its ID, this browser's own too, and reports whether there was one.
@@ -75,26 +80,15 @@ func (b *Browser) EndOthers(ctx context.Context) (int, error) {
 	if at == nil {
 		return 0, nil
 	}
-	return b.store.endAll(ctx, &b.redis, tags, at.id, "", ByOther, "")
+	return b.redis.endAll(ctx, tags, at.id, "", ByOther, "")
 }
 
 // HasSession reports whether a session of a subject lives that began with the provider's session ID, or without one if it
 // is empty: in any browser.
-func (b *Browser) HasSession(ctx context.Context, subject, sid string) (bool, error) {
-	hashed := "-"
-	if sid != "" {
-		hashed = hashSID(sid)
-	}
-	for _, tag := range b.store.tags(subject) {
-		reply, err := b.store.conn().run(ctx, patience, "look for a session", hasSIDScript, []string{personKey(tag)}, sessionPrefix(tag), hashed)
-		if err != nil {
-			return false, err
-		}
-		if reply[0] == int64(done) {
-			return true, nil
-		}
-	}
-	return false, nil
+func (b *Browser) HasSession(ctx context.Context, subject, sid string) (has bool, err error) {
+	hashed := hashSID(sid)
+	err = b.store.conn().each(ctx, b.store.tags(subject), func(_ string, r record) { has = has || r.sid == hashed })
+	return has, err
 }
 
 // tags returns the place of a session in which somebody is signed in, and the tags under which their sessions lie; nil if
@@ -102,15 +96,10 @@ func (b *Browser) HasSession(ctx context.Context, subject, sid string) (bool, er
 func (b *Browser) tags() (*place, []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.who == nil {
+	if b.record.who == nil {
 		return nil, nil
 	}
-	return b.at, b.store.tags(b.who.subject)
-}
-
-func milliseconds(text string) time.Time {
-	ms, _ := strconv.ParseInt(text, 10, 64) // our scripts wrote it
-	return time.UnixMilli(ms)
+	return b.at, b.store.tags(b.record.who.subject)
 }
 
 // words says in words what a User-Agent is: browser and system, on two lines. The first match counts, for most of them

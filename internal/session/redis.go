@@ -40,8 +40,6 @@ const (
 	dialTimeout  = time.Second
 	replyTimeout = time.Second
 	poolTimeout  = time.Second
-	// RESP2: nothing here needs what a RESP3 server pushes, nor the look for it before each command.
-	protocol = 2
 )
 
 // parse returns the constructor for a URL's form. go-redis's own messages may quote a part of a password, and stay here.
@@ -51,51 +49,43 @@ func parse(text string) (func() redis.UniversalClient, error) {
 		return nil, &Fault{"URL", "must look like redis://[user:password@]host:port/0, with special characters of a password percent-encoded"}
 	}
 	query := u.Query()
+	for option, ours := range map[string]string{
+		"dial_timeout": dialTimeout.String(), "pool_timeout": poolTimeout.String(),
+		"read_timeout": replyTimeout.String(), "write_timeout": replyTimeout.String(),
+		"max_retries": "-1",
+		"protocol":    "2", // nothing here needs what a RESP3 server pushes, nor the look for it before each command
+	} {
+		query.Set(option, ours)
+	}
+	u.RawQuery = query.Encode()
+	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	switch {
 	case query.Has("master_name"):
-		return parseSentinel(text)
+		o, err := redis.ParseFailoverURL(u.String())
+		if err != nil || o.MasterName == "" {
+			return nil, &Fault{"URL", "is not a URL of Redis Sentinels: unknown option, no master_name, or not a number where one is needed"}
+		}
+		o.DialerRetries, o.ContextTimeoutEnabled, o.DisableIdentity = 1, true, true
+		o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+		return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
 	case query.Has("addr"):
-		return parseCluster(text, u.Path)
+		o, err := redis.ParseClusterURL(u.String())
+		if err != nil || strings.Trim(u.Path, "/0") != "" {
+			return nil, &Fault{"URL", "is not a URL of a Redis Cluster: unknown option, database other than 0, or not a number where one is needed"}
+		}
+		o.DialerRetries, o.ContextTimeoutEnabled, o.DisableIdentity, o.MaintNotificationsConfig = 1, true, true, quiet
+		o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+		o.MaxRedirects = 3
+		o.DisableRoutingPolicies = true            // they ask the nodes about each command first, in a time of their own
+		o.ClusterStateReloadInterval = time.Second // a dead master's slots are looked for only then, so not go-redis's minute
+		return func() redis.UniversalClient { return redis.NewClusterClient(o) }, nil
 	}
-	o, err := redis.ParseURL(text)
+	o, err := redis.ParseURL(u.String())
 	if err != nil {
 		return nil, &Fault{"URL", "is not a URL of one Redis server: unknown option, or not a number where one is needed"}
 	}
-	o.Protocol, o.DisableIdentity = protocol, true
-	o.MaxRetries, o.DialerRetries = -1, 1
-	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
-	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	o.DialerRetries, o.ContextTimeoutEnabled, o.DisableIdentity, o.MaintNotificationsConfig = 1, true, true, quiet
 	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
-}
-
-func parseCluster(text, path string) (func() redis.UniversalClient, error) {
-	o, err := redis.ParseClusterURL(text)
-	if err != nil || strings.Trim(path, "/0") != "" {
-		return nil, &Fault{"URL", "is not a URL of a Redis Cluster: unknown option, database other than 0, or not a number where one is needed"}
-	}
-	o.Protocol, o.DisableIdentity = protocol, true
-	o.MaxRetries, o.DialerRetries, o.MaxRedirects = -1, 1, 3
-	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
-	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
-	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
-	o.DisableRoutingPolicies = true            // they ask the nodes about each command first, in a time of their own
-	o.ClusterStateReloadInterval = time.Second // a dead master's slots are looked for only then, so not go-redis's minute
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return func() redis.UniversalClient { return redis.NewClusterClient(o) }, nil
-}
-
-func parseSentinel(text string) (func() redis.UniversalClient, error) {
-	o, err := redis.ParseFailoverURL(text)
-	if err != nil || o.MasterName == "" {
-		return nil, &Fault{"URL", "is not a URL of Redis Sentinels: unknown option, no master_name, or not a number where one is needed"}
-	}
-	o.Protocol, o.DisableIdentity = protocol, true
-	o.MaxRetries, o.DialerRetries = -1, 1
-	o.DialTimeout, o.PoolTimeout = dialTimeout, poolTimeout
-	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = replyTimeout, replyTimeout, true
-	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
-	return func() redis.UniversalClient { return redis.NewFailoverClient(o) }, nil
 }
 
 // What Redis may cost: one command; one that a request can do without; all commands of a request together, and each
@@ -133,11 +123,17 @@ func (c *conn) do(ctx context.Context, limit time.Duration, step string, command
 	return fmt.Errorf("%s: %w: %w", step, ErrUnavailable, err)
 }
 
-// run runs a script. All of ours answer with a list.
+// run runs a script. All of ours answer with a list that begins with a code.
 func (c *conn) run(ctx context.Context, limit time.Duration, step string, script *redis.Script, keys []string, args ...any) (reply []any, err error) {
 	err = c.do(ctx, limit, step, func(ctx context.Context) (err error) {
 		reply, err = script.Run(ctx, c.rdb, keys, args...).Slice()
 		return err
 	})
 	return reply, err
+}
+
+// text returns what Redis answered if that is a text, else "".
+func text(answer any) string {
+	s, _ := answer.(string)
+	return s
 }

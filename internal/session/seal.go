@@ -54,11 +54,10 @@ func (s *Store) place(tag string, secret []byte) *place {
 }
 
 // key names the session, person the index of the sessions with the same tag. The braces keep both in one cluster slot.
-func (p *place) key() string    { return sessionPrefix(p.tag) + p.id }
+func (p *place) key() string    { return "session:{" + p.tag + "}:" + p.id }
 func (p *place) person() string { return personKey(p.tag) }
 
-func sessionPrefix(tag string) string { return "session:{" + tag + "}:" }
-func personKey(tag string) string     { return "person:{" + tag + "}" }
+func personKey(tag string) string { return "person:{" + tag + "}" }
 
 // seal encrypts a field's value, and binds it to the field and the session: moved elsewhere, it opens nowhere.
 func (p *place) seal(field string, value []byte) string {
@@ -94,6 +93,15 @@ func (p person) marshal() []byte {
 	return append(append(data, p.subject...), p.identity...)
 }
 
+// openPerson opens what a session's field h holds.
+func (p *place) openPerson(sealed string) (*person, error) {
+	data, err := p.open("h", sealed)
+	if err != nil {
+		return nil, err
+	}
+	return parsePerson(data)
+}
+
 func parsePerson(data []byte) (*person, error) {
 	const head = 8 + 4 + 2
 	if len(data) < head || len(data) < head+int(binary.BigEndian.Uint16(data[12:])) {
@@ -123,7 +131,7 @@ func (s *Store) tags(subject string) []string {
 }
 
 // format is part of every derivation. Changing it makes all older values unknown, which is to say: signed out.
-const format = "v2"
+const format = "v3"
 
 // derive makes a key, or a public ID, from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
 // already, so that without a server's key there is nothing to extract. purpose tells apart what has the same secret.

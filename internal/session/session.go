@@ -147,7 +147,7 @@ func randomID() string {
 
 // hash names a thing in Redis without telling what it is. What is of another kind has another hash.
 func hash(kind, value string) string {
-	sum := sha256.Sum256([]byte(kind + "\x00" + value))
+	sum := sha256.Sum256([]byte(format + " " + kind + "\x00" + value))
 	return encoding.EncodeToString(sum[:idSize])
 }
 

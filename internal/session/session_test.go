@@ -67,12 +67,21 @@ func newSite(t testing.TB, cfg Config, opts Options) *site {
 // living returns the keys in Redis without the marks of what has ended.
 func (s *site) living() []string {
 	return slices.DeleteFunc(s.redis.Keys(), func(key string) bool {
-		return strings.HasPrefix(key, "ended:") || s.redis.Type(key) == "hash" && isMark(s.redis.HGet(key, "m"))
+		return strings.HasPrefix(key, "ended:") || s.redis.Type(key) == "hash" && isMark(s.redis.HGet(key, "m")) || s.isSIDMark(key)
 	})
 }
 
+// isSIDMark reports whether an index by a provider's session ID has nothing but the mark of its end.
+func (s *site) isSIDMark(key string) bool {
+	if !strings.HasPrefix(key, "sid:") {
+		return false
+	}
+	members, err := s.redis.ZMembers(key)
+	return err == nil && slices.Equal(members, []string{"ended"})
+}
+
 // isMark reports whether a session's m says that it has ended.
-func isMark(m string) bool { return strings.HasPrefix(m, "ended ") || strings.HasPrefix(m, "told ") }
+func isMark(m string) bool { return parseEnding(m, "", "") != nil }
 
 // jar is a browser's cookies.
 type jar map[string]string

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	gorilla "github.com/gorilla/sessions"
-	"github.com/redis/go-redis/v9"
 )
 
 // A sign-in under way lies with the browser alone: sealed in the state that goes to the provider and comes back, under a
@@ -89,17 +88,10 @@ func (b *Browser) bindings() []*http.Cookie {
 	return found
 }
 
-// noteScript notes something for at least some time, and answers whether it was not noted before.
-// KEYS note · ARGV life
-var noteScript = redis.NewScript(`
-if redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then return {1} end
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
-return {0}`)
-
 func (c *conn) note(ctx context.Context, hashed string, life time.Duration) (first bool, err error) {
 	// At least a second: to Redis, 0 and less mean for ever.
 	reply, err := c.run(ctx, patience, "remember id", noteScript, []string{onceKey(hashed)}, max(life, time.Second).Milliseconds())
-	return err == nil && reply[0] == int64(done), err
+	return err == nil && reply[0] == done, err
 }
 
 func onceKey(hashed string) string { return "once:" + hashed }

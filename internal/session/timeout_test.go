@@ -31,7 +31,7 @@ func bubbleClient(t *testing.T, server *miniredis.Miniredis) redis.UniversalClie
 	rdb := redis.NewClient(&redis.Options{
 		Addr:       "127.0.0.1:6379", // never dialled
 		Dialer:     func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
-		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, Protocol: protocol, DisableIdentity: true,
+		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, Protocol: 2, DisableIdentity: true,
 	})
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb

@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/gob"
 	"fmt"
-	"maps"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/gin-contrib/sessions"
 	gorilla "github.com/gorilla/sessions"
@@ -67,33 +67,28 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var base []byte
+	base := make(map[any]any)
 	if session == b.values {
-		base = b.base
+		base = b.decode(b.base)
 	}
-	set, deleted := difference(b.decode(base), session.Values)
-	if len(set)+len(deleted) == 0 {
+	if !merge(make(map[any]any), base, session.Values) {
 		return nil
 	}
-	if b.grave != nil {
-		// Perhaps a slow request, and the browser has a new session by now: its cookie must not be replaced.
+	if b.late {
 		return fmt.Errorf("save session: %w", ErrEnded)
 	}
-	if b.at == nil || b.state == unreadable {
+	if !b.isLive() {
 		return b.begin(r.Context(), session)
 	}
 	var values map[any]any
 	var encoded []byte
-	err = b.save(r.Context(), func() (_ []sealed, err error) {
+	err = b.save(r.Context(), func() (next record, err error) {
 		values = b.decode(b.openValues(b.record.values, b.at))
-		maps.Copy(values, set)
-		for _, key := range deleted {
-			delete(values, key)
-		}
-		if encoded, err = encode(values); err != nil {
-			return nil, err
-		}
-		return []sealed{{"d", b.sealValues(encoded, b.at)}}, nil
+		merge(values, base, session.Values)
+		encoded, err = encode(values)
+		next = b.record
+		next.values = sealValues(encoded, b.at)
+		return next, err
 	})
 	if err == nil && session == b.values {
 		session.Values, b.base = values, encoded
@@ -108,14 +103,11 @@ func (b *Browser) begin(ctx context.Context, session *gorilla.Session) error {
 		return err
 	}
 	cookie, at := b.store.mint(randomID())
-	values := b.sealValues(encoded, at)
-	fresh, err := b.redis.start(ctx, b.store.cfg, at, nil, 0, at.id, "-", "", "d", values)
-	if err != nil {
+	fresh := record{sid: "-", values: sealValues(encoded, at)}
+	if err := b.write(ctx, at, &fresh, time.Time{}); err != nil {
 		return err
 	}
-	fresh.values = values
-	b.at, b.state, b.record, b.who = at, live, fresh, nil
-	b.mark(at, false)
+	b.know(at, fresh)
 	if session.ID = at.id; session == b.values {
 		b.base = encoded
 	}
@@ -127,20 +119,20 @@ func (b *Browser) begin(ctx context.Context, session *gorilla.Session) error {
 	return nil
 }
 
-// difference returns what makes now of was: the values to set, and the keys to delete.
-func difference(was, now map[any]any) (set map[any]any, deleted []any) {
-	set = make(map[any]any)
+// merge makes those changes to values that made now of base, and reports whether there are any.
+func merge(values, base, now map[any]any) (changed bool) {
 	for key, value := range now {
-		if old, ok := was[key]; !ok || !reflect.DeepEqual(old, value) {
-			set[key] = value
+		if old, ok := base[key]; !ok || !reflect.DeepEqual(old, value) {
+			values[key], changed = value, true
 		}
 	}
-	for key := range was {
+	for key := range base {
 		if _, ok := now[key]; !ok {
-			deleted = append(deleted, key)
+			delete(values, key)
+			changed = true
 		}
 	}
-	return set, deleted
+	return changed
 }
 
 // encode returns nil for no values.
@@ -169,7 +161,7 @@ func (b *Browser) decode(encoded []byte) map[any]any {
 }
 
 // sealValues seals what encode returned: nothing stays nothing.
-func (b *Browser) sealValues(encoded []byte, at *place) string {
+func sealValues(encoded []byte, at *place) string {
 	if encoded == nil {
 		return ""
 	}
@@ -191,7 +183,7 @@ func (b *Browser) openValues(sealed string, at *place) []byte {
 
 // reseal moves sealed values from this session to another.
 func (b *Browser) reseal(sealed string, to *place) string {
-	return b.sealValues(b.openValues(sealed, b.at), to)
+	return sealValues(b.openValues(sealed, b.at), to)
 }
 
 // clearValues forgets the values: those of a session that has ended are not the next one's.
