@@ -138,8 +138,8 @@ func TestOvertaken(t *testing.T) {
 func (r *redisServer) ended() []string {
 	return slices.DeleteFunc(r.Keys(), func(key string) bool {
 		if strings.HasPrefix(key, "sid:") {
-			value, _ := r.Get(key)
-			return !strings.HasPrefix(value, "ended ")
+			members, _ := r.ZMembers(key)
+			return !slices.Contains(members, "ended")
 		}
 		return !strings.HasPrefix(key, "ended:")
 	})

@@ -148,7 +148,8 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 	for i, key := range keys {
 		name, _, _ := strings.Cut(key, ":")
 		fields := hashes[i].Val()
-		if m := fields["m"]; len(fields) == 1 && (strings.HasPrefix(m, "ended ") || strings.HasPrefix(m, "told ")) {
+		_, untold := fields["h"]
+		if endedMark.MatchString(fields["m"]) && (len(fields) == 1 || len(fields) == 2 && untold) {
 			name += ", the mark of one that has ended"
 		}
 		k := kinds[name]
@@ -159,6 +160,9 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 	}
 	return kinds
 }
+
+// endedMark is what a session that has ended leaves in its place: why, and when.
+var endedMark = regexp.MustCompile(`^[a-z]+ \d+$`)
 
 // judge judges what is left after everybody has signed out.
 func (t *tally) judge(left map[string]kind) {

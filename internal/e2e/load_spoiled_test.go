@@ -182,9 +182,13 @@ func TestCheckKeys(t *testing.T) {
 		case "":
 			must(t, server.Set(key, "1"))
 		case "odd":
-			server.HSet(key, "m", "ended o 1", "t", "tokens")
+			server.HSet(key, "m", "other 1", "t", "tokens")
+		case "ended":
+			server.HSet(key, "m", "other 1", "h", "1")
+		case "told":
+			server.HSet(key, "m", "other 1")
 		default:
-			server.HSet(key, "m", id+" o 1")
+			server.HSet(key, "m", "1 2 3")
 		}
 		if life > 0 {
 			server.SetTTL(key, life)

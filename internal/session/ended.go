@@ -67,7 +67,7 @@ func (b *Browser) Tell(ctx context.Context) bool {
 func parseEnding(m, h, key string) *Ending {
 	why, at, _ := strings.Cut(m, " ")
 	seconds, err := strconv.ParseInt(at, 10, 64) // of a session it is several numbers
-	if err != nil {
+	if err != nil || !slices.Contains([]Why{ByPerson, ByOther, ByLogout, ByAccount, ByGrant}, Why(why)) {
 		return nil
 	}
 	return &Ending{Why: Why(why), At: time.Unix(seconds, 0), key: key, told: h == ""}

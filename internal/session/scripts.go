@@ -266,7 +266,7 @@ return {1}`)
 var endSIDScript = script(`
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 enter(KEYS[1], 'ended', ARGV[1])
-keep(KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[1]) -- no longer: what it leads to is about to end
 return {1, unpack(members)}`)
 
 // noteScript notes something for at least some time, and answers whether it was not noted before.
