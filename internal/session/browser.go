@@ -261,13 +261,13 @@ func (b *Browser) Identity(context.Context) ([]byte, error) {
 func (b *Browser) Span() (since, expires time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.who == nil {
+	if b.record.who == nil {
 		return since, expires
 	}
 	if expires = b.record.seen.Add(b.store.cfg.IdleTimeout); b.record.end.Before(expires) {
 		expires = b.record.end
 	}
-	return b.who.begun, expires
+	return b.record.who.begun, expires
 }
 
 // IsDue reports whether there is a reason to ask the provider again who this is; see [Store.MarkDue]. Saving an identity
