@@ -153,7 +153,7 @@ func TestDemo(t *testing.T) {
 	if err := demo.Wait(); err != nil {
 		t.Errorf("the demo ended with %v", err)
 	}
-	for _, want := range []string{"http://" + app, "http://" + provider, "ada or grace", "go run ."} {
+	for _, want := range []string{"http://" + app, "http://" + provider, "ada ", "grace ", "go run ."} {
 		if !strings.Contains(output.String(), want) {
 			t.Errorf("the demo does not say %q:\n%s", want, output.String())
 		}
