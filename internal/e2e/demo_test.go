@@ -48,6 +48,7 @@ func (b *tab) try(guard string, status int64) {
 func (b *tab) switchTo(name string) {
 	b.t.Helper()
 	within(b, chromedp.Click(chromedp.CSS("header summary")))
+	b.look("menu")
 	b.screenshot("menu-" + name)
 	within(b, chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll("header option")].find(o => o.text === "`+name+`").selected = true`))
 	b.click("header .switcher button")

@@ -99,7 +99,8 @@ func (b *tab) look(page string) {
 // outsideScript returns what ends to the right of the block that it is in, and is not scrolled there.
 const outsideScript = `[...document.querySelectorAll("body *")].filter(e => {
 	const box = e.getBoundingClientRect(), holder = e.parentElement.getBoundingClientRect()
-	return box.width > 1 && box.right > holder.right + 1 && !e.closest("pre") && e.checkVisibility()
+	const floats = getComputedStyle(e).position === "absolute" && box.left >= 0 && box.right <= innerWidth
+	return box.width > 1 && box.right > holder.right + 1 && !floats && !e.closest("pre") && e.checkVisibility()
 }).map(e => e.tagName + " " + (e.name || e.innerText || "").slice(0, 40))`
 
 // contrastScript returns the texts whose contrast with their ground is below 4.5, or 3 for large ones.
