@@ -28,7 +28,12 @@ func main() {
 	path := flag.String("config", config.DefaultPath, "settings file; the environment wins over it")
 	check := flag.Bool("healthcheck", false, "ask the application on this machine whether it lives, and exit")
 	newKey := flag.Bool("new-session-key", false, "print a new SESSION_KEY, and exit")
+	version := flag.Bool("version", false, "print what the build knows about itself, and exit")
 	flag.Parse()
+	if *version {
+		fmt.Println("logto-gin-starter", server.Version())
+		return
+	}
 	if *newKey {
 		fmt.Println(session.NewKey())
 		return

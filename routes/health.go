@@ -17,9 +17,23 @@ const (
 	logtoTimeout = 500 * time.Millisecond // a Logto that does not answer must not make the answer late
 )
 
-// readyz says whether requests can be served: 200 when Redis is there, else 503. Without Logto, people who are signed in
+// isStopping reports whether the server will take no more connections in a moment.
+func (app App) isStopping() bool {
+	select {
+	case <-app.Stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// readyz says whether requests can be served: 200 when Redis is there and the server is to stay, else 503. Without Logto, people who are signed in
 // can be served, so its state is only told.
 func (app App) readyz(c *gin.Context) {
+	if app.isStopping() {
+		c.JSON(http.StatusServiceUnavailable, gin.H{"server": "stopping"})
+		return
+	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()
 	short, cancelShort := context.WithTimeout(ctx, logtoTimeout)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -42,13 +43,23 @@ const (
 	returnToKey  = "return-to" // of a sign-in that failed
 )
 
-// identify gives a request an ID, and logs it when it is done. The line has the route and not the path or the query,
+// requestID is what an ID of a proxy's may look like, for it goes into a log.
+var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// identify gives a request an ID, or keeps that of a trusted proxy, and logs it when it is done. The line has the route and not the path or the query,
 // and the kind of a failure but nothing of a person's.
 func (app App) identify(c *gin.Context) {
 	start := time.Now()
-	id := rand.Text()[:16]
+	joinForwarded(c.Request.Header)
+	id := c.GetHeader("X-Request-Id")
+	if !app.isProxy(parseAddress(c.RemoteIP())) || !requestID.MatchString(id) {
+		id = rand.Text()[:16]
+	}
 	c.Set(requestIDKey, id)
 	c.Header("X-Request-Id", id)
+	if app.isStopping() {
+		c.Header("Connection", "close") // the next request goes to another instance
+	}
 	c.Next()
 
 	level, attributes := slog.LevelInfo, []slog.Attr{
@@ -56,10 +67,10 @@ func (app App) identify(c *gin.Context) {
 		slog.String("method", method(c.Request)),
 		slog.String("route", c.FullPath()),
 		slog.Int("status", c.Writer.Status()),
-		slog.Duration("duration", time.Since(start)),
+		slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000),
 	}
 	attributes = append(attributes, app.about(c)...)
-	if c.FullPath() == "/healthz" {
+	if c.FullPath() == "/healthz" || c.FullPath() == "/readyz" {
 		level = slog.LevelDebug // asked every few seconds, for ever
 	}
 	if err, failed := c.Get(failureKey); failed {

@@ -504,8 +504,8 @@ func TestLogLines(t *testing.T) {
 				t.Errorf("%s: %s is %v, want %v", tt.path, name, line[name], want)
 			}
 		}
-		if duration, _ := line["duration"].(float64); duration <= 0 {
-			t.Errorf("duration %v", line["duration"])
+		if duration, _ := line["duration_ms"].(float64); duration <= 0 {
+			t.Errorf("duration_ms %v", line["duration_ms"])
 		}
 	}
 	s.redis.down()

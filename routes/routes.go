@@ -5,10 +5,12 @@ package routes
 import (
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
+	"github.com/go-redis/redis_rate/v10"
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/internal/i18n"
@@ -26,6 +28,10 @@ type App struct {
 	Messages *i18n.Catalog
 	BaseURL  string // the public address, without a slash at its end
 	Log      *slog.Logger
+	Proxies  []netip.Prefix      // who may say for which client they speak
+	Limit    redis_rate.Limit    // of one client's requests; zero: none
+	Limiter  *redis_rate.Limiter // which counts them
+	Stopping <-chan struct{}     // closed when the server is about to stop
 
 	contentSecurityPolicy string
 	crossOrigin           *http.CrossOriginProtection
@@ -39,6 +45,7 @@ func New(app App) http.Handler {
 	r.HandleMethodNotAllowed = true
 	r.ContextWithFallback = true    // auth.UserFrom(c) finds what is in the request's context
 	r.RedirectTrailingSlash = false // each page has one address
+	app.trustProxies(r)
 	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
 	app.engine = r
@@ -61,16 +68,18 @@ func New(app App) http.Handler {
 	r.Match(read, "/healthz", healthz)
 	r.Match(read, "/readyz", app.readyz)
 	r.Match(read, "/static/*name", gin.WrapH(app.Static))
-	r.POST(backchannelPath, app.backchannelLogout)
-	r.POST("/webhooks/logto", app.webhook)
+	r.POST(backchannelPath, app.throttle, app.backchannelLogout)
+	r.POST("/webhooks/logto", app.throttle, app.webhook)
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).
-	site := r.Group("/", app.rememberLanguage, app.loadSession(), sessions.Sessions("sid", app.Sessions))
+	visitors := []gin.HandlerFunc{app.rememberLanguage, app.loadSession(), sessions.Sessions("sid", app.Sessions)}
+	signIn := r.Group("/", app.throttle).Group("/", visitors...) // who is refused costs no look for a session
+	signIn.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
+	signIn.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
+	signIn.GET("/callback", app.handle(app.callback))
+	site := r.Group("/", visitors...)
 	site.Match(read, "/", app.handle(app.home))
-	site.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
-	site.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
-	site.GET("/callback", app.handle(app.callback))
 	site.Match(read, "/sign-out", app.handle(app.askSignOut))
 	site.POST("/sign-out", app.handle(app.signOut))
 

@@ -19,6 +19,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
+	"github.com/go-redis/redis_rate/v10"
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/auth/authtest"
@@ -44,6 +45,7 @@ type site struct {
 	redis *redisServer
 	log   *book
 	web   *httptest.Server
+	adapt func(*App)
 }
 
 // setup is what a test may change before a site starts.
@@ -52,6 +54,7 @@ type setup struct {
 	provider authtest.Options
 	client   auth.Config
 	pages    func(app App, engine *gin.Engine) // a forker's own
+	app      func(*App)
 }
 
 func newSite(t testing.TB, change ...func(*setup)) *site {
@@ -78,6 +81,7 @@ func newSite(t testing.TB, change ...func(*setup)) *site {
 	t.Cleanup(s.logto.Close)
 	set.client.Endpoint = s.logto.URL
 
+	s.adapt = set.app
 	handler := s.build(t, set.client)
 	if set.pages != nil {
 		set.pages(s.app, handler.(*gin.Engine))
@@ -124,6 +128,10 @@ func (s *site) build(t testing.TB, client auth.Config) http.Handler {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.app.Auth.Close)
+	s.app.Limiter = redis_rate.NewLimiter(rdb)
+	if s.adapt != nil {
+		s.adapt(&s.app)
+	}
 	return New(s.app)
 }
 

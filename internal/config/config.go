@@ -37,7 +37,7 @@ type Config struct {
 // Defaults is what holds where nothing is set.
 func Defaults() Config {
 	return Config{
-		Server:  Server{ListenAddr: ":3000", BaseURL: "http://localhost:3000"},
+		Server:  Server{ListenAddr: ":3000", BaseURL: "http://localhost:3000", RateLimit: "60/m"},
 		Redis:   session.DefaultRedisConfig(),
 		Session: session.DefaultConfig(),
 	}

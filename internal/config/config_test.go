@@ -41,7 +41,7 @@ func TestShippedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, list := range []*[]string{&got.Logto.Scopes, &got.Logto.Resources, &got.Logto.DirectSignIn} {
+	for _, list := range []*[]string{&got.Server.TrustedProxies, &got.Logto.Scopes, &got.Logto.Resources, &got.Logto.DirectSignIn} {
 		if len(*list) == 0 {
 			*list = nil
 		}
@@ -86,7 +86,8 @@ func TestSettings(t *testing.T) {
 		got = append(got, s.env+" "+s.section+"."+s.key)
 	}
 	for _, want := range []string{
-		"LISTEN_ADDR server.listen_addr", "BASE_URL server.base_url",
+		"LISTEN_ADDR server.listen_addr", "BASE_URL server.base_url", "TRUSTED_PROXIES server.trusted_proxies",
+		"RATE_LIMIT server.rate_limit", "SHUTDOWN_DELAY server.shutdown_delay",
 		"LOGTO_ENDPOINT logto.endpoint", "LOGTO_INTERNAL_ENDPOINT logto.internal_endpoint",
 		"LOGTO_APP_ID logto.app_id", "LOGTO_APP_SECRET logto.app_secret", "LOGTO_SCOPES logto.scopes", "LOGTO_RESOURCES logto.resources",
 		"LOGTO_WEBHOOK_KEY logto.webhook_key", "LOGTO_DIRECT_SIGN_IN logto.direct_sign_in", "LOGTO_ACCOUNT_CENTER logto.account_center",
@@ -247,6 +248,12 @@ func TestFaults(t *testing.T) {
 		{"address with a port of no name", "", []string{"LISTEN_ADDR=:port"}, []string{"LISTEN_ADDR "}},
 		{"address of IPv6 without brackets", "", []string{"LISTEN_ADDR=::1:3000"}, []string{"LISTEN_ADDR "}},
 		{"the issuer for the endpoint", "", []string{"LOGTO_ENDPOINT=https://logto.example/oidc"}, []string{"LOGTO_ENDPOINT (logto.endpoint in config.yaml) must be the base URL, without /oidc at the end"}},
+		{"a proxy by its name", "", []string{"TRUSTED_PROXIES=10.0.0.0/8 proxy"}, []string{"TRUSTED_PROXIES (server.trusted_proxies in config.yaml) must be addresses and networks"}},
+		{"a network that there is not", "", []string{"TRUSTED_PROXIES=10.0.0.0/33"}, []string{"TRUSTED_PROXIES "}},
+		{"no rate", "", []string{"RATE_LIMIT=60"}, []string{"RATE_LIMIT (server.rate_limit in config.yaml) must look like 10/s, 60/m or 1000/h, or be off"}},
+		{"a rate of nothing", "", []string{"RATE_LIMIT=0/m"}, []string{"RATE_LIMIT "}},
+		{"a rate for each day", "", []string{"RATE_LIMIT=5/d"}, []string{"RATE_LIMIT "}},
+		{"a delay that is over", "", []string{"SHUTDOWN_DELAY=-1s"}, []string{"SHUTDOWN_DELAY (server.shutdown_delay in config.yaml) must not be negative"}},
 		{"Redis database", "", []string{"REDIS_URL=redis://localhost/x"}, []string{"REDIS_URL "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

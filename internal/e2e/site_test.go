@@ -107,6 +107,7 @@ func settings(appURL, address, redisURL string, logto *authtest.Server, options 
 	return []string{
 		"BASE_URL=" + appURL,
 		"LISTEN_ADDR=" + address,
+		"RATE_LIMIT=off",
 		"REDIS_URL=" + redisURL,
 		"LOGTO_ENDPOINT=" + logto.URL,
 		"LOGTO_APP_ID=" + options.Apps[0].ID,

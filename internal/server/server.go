@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
@@ -39,6 +40,8 @@ type Server struct {
 	store    *session.Store
 	auth     *auth.Client
 	log      *slog.Logger
+	delay    time.Duration
+	stopping chan struct{} // closed by the order to stop
 }
 
 // Run serves until ctx ends, and then until the requests in flight are done.
@@ -47,7 +50,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	log.Info("listening", "address", s.Addr().String(), "open", cfg.Server.BaseURL)
+	log.Info("listening", "address", s.Addr().String(), "open", cfg.Server.BaseURL, "logto", cfg.Logto.Endpoint, "version", Version())
 	return s.Serve(ctx)
 }
 
@@ -58,7 +61,7 @@ func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
 	}
-	s := &Server{Grace: DefaultGrace, rdb: rdb, log: log}
+	s := &Server{Grace: DefaultGrace, rdb: rdb, log: log, delay: cfg.Server.ShutdownDelay, stopping: make(chan struct{})}
 	handler, err := s.build(cfg)
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())
@@ -79,6 +82,9 @@ func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	if len(cfg.Server.TrustedProxies) == 0 && strings.HasPrefix(cfg.Server.BaseURL, "https:") {
+		log.Warn("TRUSTED_PROXIES is not set: no client's address is known, so RATE_LIMIT is not in force and the log keeps no X-Request-Id of a proxy's")
+	}
 	if cfg.Session.Key == "" && strings.HasPrefix(cfg.Server.BaseURL, "https:") {
 		log.Warn("SESSION_KEY is not set: who can write to Redis can sign in as anybody; make one with -new-session-key")
 	}
@@ -91,6 +97,14 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"),
 		Log:    s.log,
 	})
+	proxies, err := cfg.Server.Proxies()
+	if err != nil {
+		return nil, err
+	}
+	limit, err := cfg.Server.Limit()
+	if err != nil {
+		return nil, err
+	}
 	cfg.Logto.Replays, cfg.Logto.Log, cfg.Logto.Revalidate = s.store, s.log, cfg.Session.Revalidate
 	client, err := auth.New(cfg.Logto)
 	if err != nil {
@@ -117,6 +131,10 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Messages: messages,
 		BaseURL:  cfg.Server.BaseURL,
 		Log:      s.log,
+		Proxies:  proxies,
+		Limit:    limit,
+		Limiter:  redis_rate.NewLimiter(s.rdb),
+		Stopping: s.stopping,
 	}), nil
 }
 
@@ -130,7 +148,8 @@ func (s *Server) warnOfEviction(ctx context.Context) {
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve answers requests until ctx ends; then it takes no new ones, and waits for those in flight, for Grace at most.
+// Serve answers requests until ctx ends. Then /readyz says so, and after the delay of the settings it takes no new ones,
+// and waits for those in flight, for Grace at most.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.rdb.Close()
 	defer s.auth.Close()
@@ -146,10 +165,19 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+	began := time.Now()
+	s.log.Info("stopping", "delay", s.delay.String())
+	close(s.stopping)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-time.After(s.delay):
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Grace)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("shut down: %w", err), s.http.Close())
 	}
+	s.log.Info("stopped", "duration_ms", time.Since(began).Milliseconds())
 	return nil
 }

@@ -126,6 +126,37 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
+// TestDelay: after the order to stop, everything is served for the delay, on new connections too; only /readyz says no.
+func TestDelay(t *testing.T) {
+	cfg, _, _ := settings(t)
+	cfg.Server.ShutdownDelay = time.Hour
+	lines := make(lineWriter, 100)
+	s, err := Listen(cfg, slog.New(slog.NewTextHandler(lines, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	url := "http://" + s.Addr().String()
+	if status, _ := get(t, url+"/readyz"); status != 200 {
+		t.Errorf("ready: %d", status)
+	}
+	stop()
+	for line := ""; !strings.Contains(line, "msg=stopping delay=1h"); {
+		line = <-lines
+	}
+	for path, want := range map[string]int{"/readyz": 503, "/healthz": 200, "/": 200} {
+		if status, _ := get(t, url+path); status != want {
+			t.Errorf("%s: %d, want %d", path, status, want)
+		}
+	}
+	_ = s.http.Close() // there is no waiting for the hour
+	if err := <-done; err == nil {
+		t.Error("it ended without an error")
+	}
+}
+
 // TestGraceEnds: a request that takes too long does not keep the server.
 func TestGraceEnds(t *testing.T) {
 	cfg, logto, _ := settings(t)
@@ -194,6 +225,14 @@ func TestRunTellsWhere(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	close(lines)
+	rest := ""
+	for line := range lines {
+		rest += line
+	}
+	if begin, end := strings.Index(rest, "msg=stopping delay=0s"), strings.Index(rest, "msg=stopped duration_ms="); begin < 0 || end < begin {
+		t.Errorf("at the end: %s", rest)
+	}
 }
 
 type lineWriter chan string
@@ -235,6 +274,35 @@ func TestTooLarge(t *testing.T) {
 	} {
 		if status, _ := get(t, url+tt.path, "Cookie", tt.header); status != tt.status {
 			t.Errorf("%s: %d, want %d", name, status, tt.status)
+		}
+	}
+}
+
+// TestNoProxy: over https, that no proxy is trusted is said in one line at start; and otherwise nothing.
+func TestNoProxy(t *testing.T) {
+	for _, tt := range []struct {
+		baseURL string
+		proxies []string
+		lines   int
+	}{
+		{"https://www.example.com", nil, 1},
+		{"https://www.example.com", []string{"10.0.0.1"}, 0},
+		{"http://localhost:3000", nil, 0},
+	} {
+		cfg, _, _ := settings(t)
+		cfg.Server.BaseURL, cfg.Server.TrustedProxies = tt.baseURL, tt.proxies
+		var log strings.Builder
+		s, err := Listen(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Serve(ctx); err != nil {
+			t.Error(err)
+		}
+		if lines := strings.Count(log.String(), "TRUSTED_PROXIES"); lines != tt.lines {
+			t.Errorf("%s, %q: the log has %q", tt.baseURL, tt.proxies, log.String())
 		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 // retries are ours, whatever the URL says: a refused connection is known within milliseconds, and a silent Redis costs
 // one bounded wait. Replicas are never read, for one may not know yet who has just signed in or out.
 //
-// A Redis user for this package alone needs the keys session:*, person:*, sid:*, ended:* and once:*, and the commands
+// A Redis user for this package alone needs the keys session:*, person:*, sid:*, ended:* and once:* (and rate:* for the limit), and the commands
 // hello ping select get set del exists hmget hget hset hdel pexpire pttl time zadd zrem zrange zscore zremrangebyscore
 // evalsha eval; for a Cluster also cluster|slots and asking. With info too, the eviction policy is looked at.
 func Open(cfg RedisConfig) (redis.UniversalClient, error) {

@@ -1,0 +1,82 @@
+package routes
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// limitTimeout bounds the wait for Redis to count a request.
+const limitTimeout = 500 * time.Millisecond
+
+// throttle refuses a client's address that has sent more requests than RATE_LIMIT allows, over all instances. Without
+// Redis there is no limit: what needs Redis says so by itself.
+func (app App) throttle(c *gin.Context) {
+	address := app.clientAddress(c)
+	if app.Limit.IsZero() || !address.IsValid() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), limitTimeout)
+	defer cancel()
+	result, err := app.Limiter.Allow(ctx, address.String(), app.Limit)
+	if err != nil || result.Allowed > 0 {
+		return
+	}
+	c.Header("Retry-After", strconv.Itoa(int(math.Ceil(result.RetryAfter.Seconds()))))
+	app.stop(c, &statusError{http.StatusTooManyRequests, "too_many"})
+}
+
+// clientAddress returns the address of the request's client; for IPv6 its /64, of which one client has all addresses. It
+// returns none where the address may be a proxy's, which many people share: if BASE_URL is https and no proxy is trusted,
+// if a private address that is no trusted proxy sends X-Forwarded-For, and if the address is a trusted proxy's own.
+func (app App) clientAddress(c *gin.Context) netip.Prefix {
+	address := parseAddress(c.ClientIP())
+	peer := parseAddress(c.RemoteIP())
+	isProxy := app.isProxy(address) ||
+		app.secure() && len(app.Proxies) == 0 ||
+		c.GetHeader("X-Forwarded-For") != "" && !app.isProxy(peer) && (peer.IsPrivate() || peer.IsLoopback())
+	if isProxy || !address.IsValid() {
+		return netip.Prefix{}
+	}
+	bits := 64
+	if address.Is4() {
+		bits = 32
+	}
+	network, _ := address.Prefix(bits) // valid, by what is above
+	return network
+}
+
+// isProxy reports whether an address is a trusted proxy's.
+func (app App) isProxy(address netip.Addr) bool {
+	return slices.ContainsFunc(app.Proxies, func(network netip.Prefix) bool { return network.Contains(address) })
+}
+
+// parseAddress returns no address for what is none.
+func parseAddress(text string) netip.Addr {
+	address, _ := netip.ParseAddr(text)
+	return address.Unmap().WithZone("")
+}
+
+// trustProxies lets Gin's ClientIP believe X-Forwarded-For as far as trusted proxies wrote it. By default it believes everybody.
+func (app App) trustProxies(r *gin.Engine) {
+	networks := make([]string, len(app.Proxies))
+	for i, network := range app.Proxies {
+		networks[i] = network.String()
+	}
+	r.RemoteIPHeaders = []string{"X-Forwarded-For"}
+	_ = r.SetTrustedProxies(networks) // each was parsed
+}
+
+// joinForwarded makes one line of several X-Forwarded-For (RFC 9110 §5.3): Gin reads the first, which may be the client's own.
+func joinForwarded(header http.Header) {
+	if lines := header["X-Forwarded-For"]; len(lines) > 1 {
+		header.Set("X-Forwarded-For", strings.Join(lines, ","))
+	}
+}
