@@ -5,9 +5,11 @@
 package compose
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +22,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"example.com/logto-gin-starter/auth/authtest"
 )
 
 // patience is for one step in the browser, on a busy machine.
@@ -30,14 +34,19 @@ func TestUp(t *testing.T) {
 	s := newStack(t)
 	s.compose("build")
 	start := time.Now()
-	s.compose("up", "--wait", "--wait-timeout", "300")
-	t.Logf("up and healthy in %v", time.Since(start).Round(time.Second))
+	screen := s.up()
+	t.Logf("up in %v", time.Since(start).Round(time.Second))
+	s.compose("up", "--wait")
 	log := s.compose("logs", "--no-log-prefix", "setup")
 	invitation := regexp.MustCompile(`Open +(\S+)\n +Sign in +as (\S+) with the password (\S+),`).FindStringSubmatch(log)
 	if invitation == nil || invitation[1] != s.app {
 		t.Fatalf("the setup does not say that the application is at %s:\n%s", s.app, log)
 	}
 	username, password := invitation[2], invitation[3]
+	_, after, shown := strings.Cut(screen, password)
+	if ours := regexp.MustCompile(`(?m)^\S+-1 `).FindAllString(after, -1); !shown || len(ours) > 5 || slices.Contains(ours, "logto-1 ") {
+		t.Errorf("how to sign in is not at the end of\n%s", screen)
+	}
 
 	t.Run("demo person", func(t *testing.T) { s.signInAndOut(t, username, password) })
 	t.Run("confined", s.wantConfined)
@@ -107,21 +116,46 @@ func (s *stack) register(t *testing.T) {
 	}
 }
 
-// With a Logto of one's own, three variables start the application and Redis, and nothing else.
+// With a Logto of one's own, three variables start the application and Redis, and nothing else; what is built is not pulled.
 func TestOwnLogto(t *testing.T) {
 	s := newStack(t, "LOGTO_ENDPOINT=http://logto.invalid", "LOGTO_APP_ID=mine", "LOGTO_APP_SECRET=secret")
-	s.compose("up", "--build", "--wait", "--no-deps", "redis", "app")
+	if screen := s.up("--no-deps", "redis", "app"); strings.Contains(screen, "app Pull") {
+		t.Errorf("tries to pull the application:\n%s", screen)
+	}
 	if running := s.compose("ps", "--services"); strings.TrimSpace(running) != "app\nredis" {
 		t.Errorf("running: %s", running)
 	}
+	s.wantLogto(t, "unavailable")
+}
+
+// A Logto on this machine has another address in a container than in the browser.
+func TestOwnLogtoOnThisMachine(t *testing.T) {
+	port := freePort(t)
+	s := newStack(t, "LOGTO_ENDPOINT=http://localhost:"+port, "LOGTO_INTERNAL_ENDPOINT=http://host.docker.internal:"+port, "LOGTO_APP_ID=mine", "LOGTO_APP_SECRET=secret")
+	gateway := strings.TrimSpace(s.docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"))
+	logto, err := authtest.Start(gateway+":"+port, "http://localhost:"+port, authtest.Options{})
+	if err != nil { // Docker Desktop has its bridge elsewhere, and leads to 127.0.0.1
+		logto, err = authtest.Start("127.0.0.1:"+port, "http://localhost:"+port, authtest.Options{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer logto.Close()
+	s.up("--no-deps", "redis", "app")
+	s.wantLogto(t, "ok")
+}
+
+// wantLogto wants an application that is ready, and what it says of Logto.
+func (s *stack) wantLogto(t *testing.T, want string) {
+	t.Helper()
 	response, err := http.Get(s.app + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	var state struct{ Redis, Logto string }
-	if err := json.NewDecoder(response.Body).Decode(&state); err != nil || state.Redis != "ok" || state.Logto != "unavailable" {
-		t.Errorf("ready: %+v, %v; want Redis, and no Logto", state, err)
+	if err := json.NewDecoder(response.Body).Decode(&state); err != nil || state.Redis != "ok" || state.Logto != want {
+		t.Errorf("ready: %+v, %v; want Redis, and Logto %s", state, err, want)
 	}
 }
 
@@ -129,7 +163,7 @@ func TestOwnLogto(t *testing.T) {
 func TestConfigFile(t *testing.T) {
 	s := newStack(t)
 	s.compose("build", "app")
-	container := strings.TrimSpace(s.docker("create", "logto-gin-starter"))
+	container := strings.TrimSpace(s.docker("create", project+"-app"))
 	defer s.docker("rm", "--force", container)
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	s.docker("cp", container+":/config.yaml", file)
@@ -190,12 +224,12 @@ func newStack(t *testing.T, env ...string) *stack {
 		t: t, app: "http://localhost:" + appPort, logto: "http://localhost:" + logtoPort,
 		env: append(os.Environ(), append(env, "APP_PORT="+appPort, "LOGTO_PORT="+logtoPort)...),
 	}
-	s.compose("down", "--volumes") // what an earlier run may have left
+	s.compose("down", "--volumes", "--rmi", "local") // what an earlier run may have left
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(s.compose("logs", "--tail", "20"))
 		}
-		s.compose("down", "--volumes")
+		s.compose("down", "--volumes", "--rmi", "local")
 	})
 	return s
 }
@@ -213,7 +247,41 @@ func freePort(t *testing.T) string {
 
 func (s *stack) compose(args ...string) string {
 	s.t.Helper()
-	return s.docker(append([]string{"compose", "--project-name", project, "--env-file", "/dev/null"}, args...)...)
+	return s.docker(append(composeArgs(), args...)...)
+}
+
+func composeArgs() []string {
+	return []string{"compose", "--project-name", project, "--env-file", "/dev/null"}
+}
+
+// up does what a person does, and returns what they see until the application listens. It goes on until the test ends.
+func (s *stack) up(args ...string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Minute)
+	cmd := exec.CommandContext(ctx, "docker", slices.Concat(composeArgs(), []string{"up"}, args)...)
+	cmd.Dir, cmd.Env = "../..", s.env
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // killed, or the containers have ended
+	})
+	var screen strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		fmt.Fprintln(&screen, lines.Text())
+		if strings.Contains(lines.Text(), `"msg":"listening"`) {
+			go func() { _, _ = io.Copy(io.Discard, out) }() // or else it would wait to be read
+			return screen.String()
+		}
+	}
+	s.t.Fatalf("the application does not listen:\n%s", screen.String())
+	return ""
 }
 
 func (s *stack) docker(args ...string) string {
