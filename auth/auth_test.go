@@ -246,9 +246,9 @@ func (a *app) forget() {
 	a.idp.Forget()
 }
 
-// storage is auth.Memory with a say in what happens.
+// storage is authtest.Memory with a say in what happens.
 type storage struct {
-	auth.Memory
+	authtest.Memory
 	onUpdate func() error // before each
 	onLock   func(context.Context) (context.Context, error)
 }

@@ -122,7 +122,7 @@ func TestCallbackRefused(t *testing.T) {
 func TestCallbackIsOnce(t *testing.T) {
 	a := newApp(t)
 	query := a.visit(t, auth.SignInOptions{ReturnTo: "/page"})
-	_, err := a.client.Session(&auth.Memory{}).HandleSignInCallback(t.Context(), query)
+	_, err := a.client.Session(&authtest.Memory{}).HandleSignInCallback(t.Context(), query)
 	a.wantError(t, err, auth.ErrUnknownSignIn)
 	result, err := a.callback(query)
 	if err != nil || result.ReturnTo != "/page" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
 )
 
 func TestConfigValidate(t *testing.T) {
@@ -140,7 +141,7 @@ func TestRedaction(t *testing.T) {
 	token := auth.Token{Value: secret, Scopes: []string{"read:products"}, Expiry: time.Now()}
 	values := map[string]any{
 		"Secret": auth.Secret(secret), "*Secret": new(auth.Secret(secret)), "Token": token, "*Token": &token,
-		"Config": config, "*Config": &config, "Client": client, "Session": client.Session(&auth.Memory{}),
+		"Config": config, "*Config": &config, "Client": client, "Session": client.Session(&authtest.Memory{}),
 		"[]Token": []auth.Token{token}, "map": map[string]auth.Secret{"a": secret}, "in a struct": struct{ T any }{token},
 	}
 	for name, value := range values {

@@ -27,7 +27,7 @@ func Example() {
 	}
 
 	const base = "http://localhost:3000"
-	storage := &auth.Memory{} // of one browser: yours keeps one Storage for each, by a cookie
+	storage := &authtest.Memory{} // of one browser: yours keeps one Storage for each, by a cookie
 	session := func(*http.Request) *auth.Session { return client.Session(storage) }
 	fail := func(w http.ResponseWriter, err error) {
 		log.Print(err) // what it is about; the person need not know
@@ -121,7 +121,7 @@ func demo() (*authtest.Server, *auth.Client, *auth.Session) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	session := client.Session(&auth.Memory{})
+	session := client.Session(&authtest.Memory{})
 	address, err := session.SignIn(ctx, auth.SignInOptions{RedirectURI: "http://localhost:3000/callback"})
 	if err != nil {
 		log.Fatal(err)
@@ -174,7 +174,7 @@ func ExampleSecret() {
 func ExampleSession_SignIn() {
 	idp, client, _ := demo()
 	defer idp.Close()
-	address, err := client.Session(&auth.Memory{}).SignIn(context.Background(), auth.SignInOptions{
+	address, err := client.Session(&authtest.Memory{}).SignIn(context.Background(), auth.SignInOptions{
 		RedirectURI: "http://localhost:3000/callback",
 		FirstScreen: auth.FirstScreenRegister,
 		Prompt:      []auth.Prompt{auth.PromptLogin, auth.PromptConsent},

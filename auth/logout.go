@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 )
 
@@ -84,4 +86,28 @@ func (c *Client) verifyLogoutToken(ctx context.Context, raw string) (LogoutToken
 func (c *Client) LogoutDone(ctx context.Context, claims LogoutTokenClaims) error {
 	life := time.Until(claims.Expiry.Time()) + c.config.Leeway
 	return c.replays.Note(ctx, claims.ID, max(life, time.Second))
+}
+
+// memoryReplays is a Replays for one process.
+type memoryReplays struct {
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+func (m *memoryReplays) Note(_ context.Context, id string, life time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.seen == nil {
+		m.seen = map[string]time.Time{}
+	}
+	maps.DeleteFunc(m.seen, func(_ string, until time.Time) bool { return now.After(until) })
+	m.seen[id] = now.Add(life)
+	return nil
+}
+
+func (m *memoryReplays) Noted(_ context.Context, id string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().Before(m.seen[id]), nil
 }

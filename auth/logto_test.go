@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
 )
 
 // TestLogto goes through all that this package does at a real Logto, which these variables name:
@@ -75,7 +76,7 @@ func newLogto(t *testing.T) *logto {
 // session is one in which the person has just signed in.
 func (l *logto) session(t *testing.T, p *person, options auth.SignInOptions) (*auth.Session, auth.CallbackResult) {
 	t.Helper()
-	session := l.client.Session(&auth.Memory{})
+	session := l.client.Session(&authtest.Memory{})
 	result, err := session.HandleSignInCallback(t.Context(), l.visit(t, p, session, options))
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +115,7 @@ func (l *logto) testSignIn(t *testing.T) {
 		t.Errorf("a live session answers for %s", again.Claims.Subject)
 	}
 	stranger := &person{cookies: map[string]string{}}
-	session = l.client.Session(&auth.Memory{})
+	session = l.client.Session(&authtest.Memory{})
 	query := l.visit(t, stranger, session, auth.SignInOptions{Prompt: []auth.Prompt{auth.PromptNone}})
 	_, err = session.HandleSignInCallback(t.Context(), query)
 	if answer, ok := errors.AsType[*auth.OAuthError](err); !ok || answer.Code != "login_required" {
@@ -225,7 +226,7 @@ func (l *logto) testErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	storage := &auth.Memory{}
+	storage := &authtest.Memory{}
 	session := client.Session(storage)
 	query := l.visit(t, p, session, auth.SignInOptions{})
 	if _, err := session.HandleSignInCallback(t.Context(), query); err != nil {
@@ -254,7 +255,7 @@ func (l *logto) testErrors(t *testing.T) {
 // testSignOut: the tokens are worth nothing after it, and Logto's own session has ended.
 func (l *logto) testSignOut(t *testing.T) {
 	p := &person{cookies: map[string]string{}}
-	storage, thief := &auth.Memory{}, &auth.Memory{}
+	storage, thief := &authtest.Memory{}, &authtest.Memory{}
 	session := l.client.Session(storage)
 	if _, err := session.HandleSignInCallback(t.Context(), l.visit(t, p, session, auth.SignInOptions{})); err != nil {
 		t.Fatal(err)

@@ -331,9 +331,9 @@ func TestRefreshLosesARace(t *testing.T) {
 }
 
 // elsewhere refreshes the same session on another instance, whose save is late, and returns what it will save.
-func (a *app) elsewhere(tb testing.TB) *auth.Memory {
+func (a *app) elsewhere(tb testing.TB) *authtest.Memory {
 	tb.Helper()
-	var storage auth.Memory
+	var storage authtest.Memory
 	identity, _ := a.storage.Identity(tb.Context())
 	tokens, _ := a.storage.Tokens(tb.Context())
 	if _, err := storage.Start(tb.Context(), "", "", time.Now(), identity, tokens); err != nil {

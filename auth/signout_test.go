@@ -63,7 +63,7 @@ func TestSignOutRevokes(t *testing.T) {
 			if _, err := a.callback(a.visit(t, auth.SignInOptions{Prompt: []auth.Prompt{prompt}})); err != nil {
 				t.Fatal(err)
 			}
-			var thief auth.Memory
+			var thief authtest.Memory
 			identity, _ := a.storage.Identity(t.Context())
 			tokens, _ := a.storage.Tokens(t.Context())
 			if _, err := thief.Start(t.Context(), "", "", time.Now(), identity, tokens); err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // Storage is what a [Session] remembers between the requests of one browser. The records are opaque to it; all of them
-// hold secrets. [Memory] is one for tests; the application's keeps them in Redis.
+// hold secrets. authtest.Memory is one for tests; the application's keeps them in Redis.
 //
 // Errors come through to the caller of the Session's method, wrapped.
 type Storage interface {

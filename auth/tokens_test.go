@@ -146,7 +146,7 @@ func TestTokensRefused(t *testing.T) {
 			return err
 		}, auth.ErrOrganizationsScope},
 	}
-	nobody := a.client.Session(&auth.Memory{})
+	nobody := a.client.Session(&authtest.Memory{})
 	a.signIn(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

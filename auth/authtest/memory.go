@@ -1,4 +1,4 @@
-package auth
+package authtest
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Memory is a Storage in this process, for tests and command-line tools: one browser, no time-outs. The zero value is
+// Memory is an auth.Storage in this process, for tests and command-line tools: one browser, no time-outs. The zero value is
 // ready to use.
 type Memory struct {
 	mu       sync.Mutex
 	signIns  map[string]memorySignIn
-	used     memoryReplays
+	used     map[string]bool
 	signedIn bool
 	subject  string
 	sid      string
@@ -27,7 +27,7 @@ type Memory struct {
 
 type memorySignIn struct{ value, secret []byte }
 
-// SealSignIn implements [Storage]. It remembers the value, so that a tool that never ends should not begin sign-ins for ever.
+// SealSignIn implements auth.Storage. It remembers the value, so that a tool that never ends should not begin sign-ins for ever.
 func (m *Memory) SealSignIn(value []byte) (state string, secret []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,7 +39,7 @@ func (m *Memory) SealSignIn(value []byte) (state string, secret []byte) {
 	return state, secret
 }
 
-// OpenSignIn implements [Storage].
+// OpenSignIn implements auth.Storage.
 func (m *Memory) OpenSignIn(state string) (value, secret []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,12 +47,19 @@ func (m *Memory) OpenSignIn(state string) (value, secret []byte) {
 	return found.value, found.secret
 }
 
-// UseSignIn implements [Storage].
-func (m *Memory) UseSignIn(_ context.Context, state string, life time.Duration) (first bool, err error) {
-	return m.used.note(state, life), nil
+// UseSignIn implements auth.Storage.
+func (m *Memory) UseSignIn(_ context.Context, state string, _ time.Duration) (first bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.used == nil {
+		m.used = map[string]bool{}
+	}
+	first = !m.used[state]
+	m.used[state] = true
+	return first, nil
 }
 
-// Start implements [Storage].
+// Start implements auth.Storage.
 func (m *Memory) Start(_ context.Context, subject, sid string, _ time.Time, identity, tokens []byte) (started bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -60,21 +67,21 @@ func (m *Memory) Start(_ context.Context, subject, sid string, _ time.Time, iden
 	return true, nil
 }
 
-// Identity implements [Storage].
+// Identity implements auth.Storage.
 func (m *Memory) Identity(context.Context) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.identity), nil
 }
 
-// Tokens implements [Storage].
+// Tokens implements auth.Storage.
 func (m *Memory) Tokens(context.Context) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.tokens), nil
 }
 
-// Update implements [Storage]. Saves are under a mutex, so that there is never a conflict.
+// Update implements auth.Storage. Saves are under a mutex, so that there is never a conflict.
 func (m *Memory) Update(ctx context.Context, change func(identity, tokens []byte) ([]byte, []byte, error)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -92,7 +99,7 @@ func (m *Memory) Update(ctx context.Context, change func(identity, tokens []byte
 	return nil
 }
 
-// Lock implements [Storage].
+// Lock implements auth.Storage.
 func (m *Memory) Lock(ctx context.Context) (context.Context, func(), error) {
 	m.lockOnce.Do(func() { m.lock = make(chan struct{}, 1) })
 	select {
@@ -104,7 +111,7 @@ func (m *Memory) Lock(ctx context.Context) (context.Context, func(), error) {
 	}
 }
 
-// TryLock implements [Storage]. It knows no pause.
+// TryLock implements auth.Storage. It knows no pause.
 func (m *Memory) TryLock(ctx context.Context, _ time.Duration) (context.Context, func(), error) {
 	m.lockOnce.Do(func() { m.lock = make(chan struct{}, 1) })
 	select {
@@ -116,59 +123,23 @@ func (m *Memory) TryLock(ctx context.Context, _ time.Duration) (context.Context,
 	}
 }
 
-// IsDue implements [Storage]: nobody can say so here.
+// IsDue implements auth.Storage: nobody can say so here.
 func (m *Memory) IsDue() bool { return false }
 
-// HasSession implements [Storage].
+// HasSession implements auth.Storage.
 func (m *Memory) HasSession(_ context.Context, subject, sid string) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.signedIn && m.subject == subject && m.sid == sid, nil
 }
 
-// EndDead implements [Storage].
+// EndDead implements auth.Storage.
 func (m *Memory) EndDead(ctx context.Context) error { return m.End(ctx) }
 
-// End implements [Storage].
+// End implements auth.Storage.
 func (m *Memory) End(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.signedIn, m.identity, m.tokens = false, nil, nil
 	return nil
-}
-
-// memoryReplays is a Replays for one process.
-type memoryReplays struct {
-	mu   sync.Mutex
-	seen map[string]time.Time
-}
-
-func (m *memoryReplays) Note(_ context.Context, id string, life time.Duration) error {
-	m.note(id, life)
-	return nil
-}
-
-func (m *memoryReplays) Noted(_ context.Context, id string) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return time.Now().Before(m.seen[id]), nil
-}
-
-func (m *memoryReplays) note(id string, life time.Duration) (first bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	if m.seen == nil {
-		m.seen = map[string]time.Time{}
-	}
-	for old, until := range m.seen {
-		if now.After(until) {
-			delete(m.seen, old)
-		}
-	}
-	until, again := m.seen[id]
-	if end := now.Add(life); end.After(until) {
-		m.seen[id] = end
-	}
-	return !again
 }
