@@ -19,6 +19,7 @@ package auth
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -84,6 +85,10 @@ type Config struct {
 	Replays Replays `yaml:"-"`
 	// Transport makes the connections; http.DefaultTransport if nil.
 	Transport http.RoundTripper `yaml:"-"`
+	// Observe, if set, is told how often something happened, and what became of it; see [ObservedRefresh].
+	Observe func(ctx context.Context, event, outcome string, count float64) `yaml:"-"`
+	// WrapTransport, if set, wraps what makes the connections, Transport or the default.
+	WrapTransport func(http.RoundTripper) http.RoundTripper `yaml:"-"`
 	// Log receives what goes wrong without failing a call; slog.Default if nil.
 	Log *slog.Logger `yaml:"-"`
 }

@@ -120,6 +120,9 @@ func newHTTPClient(config Config) *http.Client {
 			transport = shared
 		}
 	}
+	if config.WrapTransport != nil {
+		transport = config.WrapTransport(transport)
+	}
 	return &http.Client{
 		Transport:     bounded{next: inward(transport, config.Endpoint, config.InternalEndpoint)},
 		Timeout:       2 * refreshTimeout, // a net below the contexts of the single calls, which are all shorter

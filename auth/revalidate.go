@@ -87,6 +87,7 @@ func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 	} else {
 		_, err = s.refresh(ctx, held, target{}, set)
 	}
+	s.client.observe(ctx, ObservedRevalidation, err)
 	if errors.Is(err, ErrSignInRequired) {
 		return nil // which the page says
 	}

@@ -426,6 +426,7 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 	if !errors.Is(ctx.Err(), context.Canceled) { // which says nothing of Logto
 		c.outage.note(isOutage(err))
 	}
+	c.observe(ctx, ObservedRefresh, err)
 	return token, err
 }
 

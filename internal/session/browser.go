@@ -74,7 +74,7 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, tok
 	key := browserKey{s, name}
 	b, known := r.Context().Value(key).(*Browser)
 	if !known {
-		b = &Browser{store: s, redis: conn{rdb: s.rdb}, name: name, agent: r.UserAgent(), cookies: r.Cookies()}
+		b = &Browser{store: s, redis: conn{rdb: s.rdb, observe: s.observe}, name: name, agent: r.UserAgent(), cookies: r.Cookies()}
 		// In place, as gorilla's registry does: gin-contrib's session has kept this very pointer.
 		*r = *r.WithContext(context.WithValue(r.Context(), key, b))
 	}
@@ -389,6 +389,11 @@ func (b *Browser) write(ctx context.Context, at *place, fresh *record, began tim
 		return errOvertaken
 	}
 	fresh.parse(text(reply[1]))
+	outcome := "visitor"
+	if fresh.who != nil {
+		outcome = "sign_in"
+	}
+	b.redis.observe(ctx, ObservedStart, outcome, 1)
 	return nil
 }
 

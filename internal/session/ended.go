@@ -146,6 +146,7 @@ func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why)
 	if err != nil || reply[0] != done {
 		return false, "", "", err
 	}
+	c.observe(ctx, ObservedEnd, string(why), 1)
 	c.leaveSID(ctx, text(reply[3]), at.tag, at.id)
 	return true, text(reply[1]), text(reply[2]), nil
 }
@@ -159,6 +160,7 @@ func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why 
 			return count, err
 		}
 		for pair := range slices.Chunk(reply[1:], 2) {
+			c.observe(ctx, ObservedEnd, string(why), 1)
 			c.leaveSID(ctx, text(pair[1]), tag, text(pair[0]))
 			count++
 		}

@@ -23,6 +23,8 @@ const (
 //
 // The session is read anew as the lock is taken, so who waited sees what the last holder did.
 func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(), err error) {
+	began := time.Now()
+	defer func() { b.redis.observe(ctx, ObservedLock, "", time.Since(began).Seconds()) }()
 	return b.lock(ctx, 0)
 }
 

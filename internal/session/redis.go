@@ -99,12 +99,13 @@ const (
 
 // conn sends commands to Redis, and bounds how long all of them wait.
 type conn struct {
-	rdb    redis.UniversalClient
-	waited atomic.Int64 // until now, in ns
+	rdb     redis.UniversalClient
+	observe func(ctx context.Context, event, outcome string, value float64)
+	waited  atomic.Int64 // until now, in ns
 }
 
 // conn returns one for what is no request's, or not only one's.
-func (s *Store) conn() *conn { return &conn{rdb: s.rdb} }
+func (s *Store) conn() *conn { return &conn{rdb: s.rdb, observe: s.observe} }
 
 // do gives a command its bound and its error. A client that went away is no outage.
 func (c *conn) do(ctx context.Context, limit time.Duration, step string, command func(context.Context) error) error {

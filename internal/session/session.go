@@ -43,7 +43,16 @@ type Options struct {
 	Secure     bool         // the site is served over https: Secure cookies with the __Host- prefix
 	CookieName string       // "sid" if empty; the name to give to sessions.Sessions
 	Log        *slog.Logger // slog.Default if nil
+	// Observe, if set, is told what happens to sessions: how many, or for how long; see [ObservedStart].
+	Observe func(ctx context.Context, event, outcome string, value float64)
 }
+
+// The events that Options.Observe is told of.
+const (
+	ObservedStart = "session.start" // outcome: "sign_in" or "visitor", who has values but is not signed in
+	ObservedEnd   = "session.end"   // outcome: a [Why]; sessions that Redis forgets by their time-outs are not told
+	ObservedLock  = "session.lock"  // the wait in [Browser.Lock], in seconds
+)
 
 // Store is a site's sessions. It implements the Store of gin-contrib/sessions.
 type Store struct {
@@ -54,6 +63,7 @@ type Store struct {
 	prefix  string // of all cookies' names
 	log     *slog.Logger
 	options gorilla.Options // that sessions.Default(c) starts with
+	observe func(ctx context.Context, event, outcome string, value float64)
 	turns   turns
 	life    time.Duration // of a lock that isn't renewed
 	renewal time.Duration // of a lock, how often
@@ -71,8 +81,12 @@ func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {
 		keys:    keys,
 		name:    cmp.Or(opts.CookieName, "sid"),
 		log:     cmp.Or(opts.Log, slog.Default()),
+		observe: opts.Observe,
 		life:    lockLife,
 		renewal: lockRenewal,
+	}
+	if s.observe == nil {
+		s.observe = func(context.Context, string, string, float64) {}
 	}
 	if opts.Secure {
 		s.prefix = "__Host-" // no sibling domain, and nobody over http, can set or shadow the cookie
