@@ -59,7 +59,7 @@ func run(ctx context.Context, app, provider string, out io.Writer) error {
 	cfg.Server = config.Server{ListenAddr: app, BaseURL: appURL}
 	cfg.Redis.URL = session.Secret("redis://" + redis.Addr())
 	cfg.Logto = client(endpoint, options)
-	s, err := server.Listen(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	s, err := server.Listen(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), nil)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ func (app App) identify(c *gin.Context) {
 	if app.isStopping() {
 		c.Header("Connection", "close") // the next request goes to another instance
 	}
+	c.Request.Pattern = c.FullPath() // tells who wraps the engine, as http.ServeMux would
 	c.Next()
 
 	level, attributes := slog.LevelInfo, []slog.Attr{

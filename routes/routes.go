@@ -3,6 +3,7 @@
 package routes
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -28,10 +29,11 @@ type App struct {
 	Messages *i18n.Catalog
 	BaseURL  string // the public address, without a slash at its end
 	Log      *slog.Logger
-	Proxies  []netip.Prefix      // who may say for which client they speak
-	Limit    redis_rate.Limit    // of one client's requests; zero: none
-	Limiter  *redis_rate.Limiter // which counts them
-	Stopping <-chan struct{}     // closed when the server is about to stop
+	Proxies  []netip.Prefix                                                  // who may say for which client they speak
+	Limit    redis_rate.Limit                                                // of one client's requests; zero: none
+	Limiter  *redis_rate.Limiter                                             // which counts them
+	Stopping <-chan struct{}                                                 // closed when the server is about to stop
+	Observe  func(ctx context.Context, event, outcome string, count float64) // told of sign-ins; nil: nobody is
 
 	contentSecurityPolicy string
 	crossOrigin           *http.CrossOriginProtection

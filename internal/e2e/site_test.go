@@ -60,7 +60,7 @@ func (s *site) serve(t *testing.T, environ []string) {
 	t.Helper()
 	cfg, err := config.Load(config.DefaultPath, environ)
 	must(t, err)
-	app, err := server.Listen(cfg, slog.New(slog.NewJSONHandler(s.log, nil)))
+	app, err := server.Listen(cfg, slog.New(slog.NewJSONHandler(s.log, nil)), nil)
 	must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	var serving sync.WaitGroup

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +32,20 @@ import (
 // longest of all, is bounded by 30 s.
 const DefaultGrace = 35 * time.Second
 
+// Observer watches the application, as package telemetry does. Run and Listen take nil for nobody.
+type Observer interface {
+	// Handler wraps all that is served. What a request says of its trace counts only if trusted says so.
+	Handler(next http.Handler, trusted func(*http.Request) bool) http.Handler
+	// Transport wraps what makes the connections to Logto.
+	Transport(next http.RoundTripper) http.RoundTripper
+	// Redis gets the client before its first command.
+	Redis(rdb redis.UniversalClient) error
+	// Log wraps what writes the lines of the log.
+	Log(next slog.Handler) slog.Handler
+	// Event is told what happens: auth.ObservedRefresh, session.ObservedStart, routes.ObservedSignIn and those beside them.
+	Event(ctx context.Context, event, outcome string, value float64)
+}
+
 // Server is the application, listening.
 type Server struct {
 	Grace time.Duration // DefaultGrace unless changed before Serve
@@ -42,11 +58,12 @@ type Server struct {
 	log      *slog.Logger
 	delay    time.Duration
 	stopping chan struct{} // closed by the order to stop
+	observer Observer      // may be nil
 }
 
 // Run serves until ctx ends, and then until the requests in flight are done.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	s, err := Listen(cfg, log)
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger, observer Observer) error {
+	s, err := Listen(cfg, log, observer)
 	if err != nil {
 		return err
 	}
@@ -55,13 +72,13 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 }
 
 // Listen builds the application and opens its port. Neither Redis nor Logto need be there yet.
-func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
+func Listen(cfg config.Config, log *slog.Logger, observer Observer) (*Server, error) {
 	logging.Disable() // go-redis would write a line of its own form for each failed dial; a request's own line says why it failed
 	rdb, err := session.Open(cfg.Redis)
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
 	}
-	s := &Server{Grace: DefaultGrace, rdb: rdb, log: log, delay: cfg.Server.ShutdownDelay, stopping: make(chan struct{})}
+	s := &Server{Grace: DefaultGrace, rdb: rdb, log: log, delay: cfg.Server.ShutdownDelay, stopping: make(chan struct{}), observer: observer}
 	handler, err := s.build(cfg)
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())
@@ -93,9 +110,18 @@ func Listen(cfg config.Config, log *slog.Logger) (*Server, error) {
 
 // build wires the packages together.
 func (s *Server) build(cfg config.Config) (http.Handler, error) {
+	var observe func(ctx context.Context, event, outcome string, value float64)
+	if o := s.observer; o != nil {
+		if err := o.Redis(s.rdb); err != nil {
+			return nil, fmt.Errorf("observe redis: %w", err)
+		}
+		s.log, observe, cfg.Logto.WrapTransport = slog.New(o.Log(s.log.Handler())), o.Event, o.Transport
+	}
 	s.store = session.NewStore(s.rdb, cfg.Session, session.Options{
 		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"),
 		Log:    s.log,
+
+		Observe: observe,
 	})
 	proxies, err := cfg.Server.Proxies()
 	if err != nil {
@@ -105,6 +131,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Logto.Observe = observe
 	cfg.Logto.Replays, cfg.Logto.Log, cfg.Logto.Revalidate = s.store, s.log, cfg.Session.Revalidate
 	client, err := auth.New(cfg.Logto)
 	if err != nil {
@@ -123,7 +150,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return routes.New(routes.App{
+	handler := routes.New(routes.App{
 		Auth:     client,
 		Sessions: s.store,
 		Pages:    pages,
@@ -135,7 +162,15 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Limit:    limit,
 		Limiter:  redis_rate.NewLimiter(s.rdb),
 		Stopping: s.stopping,
-	}), nil
+		Observe:  observe,
+	})
+	if s.observer != nil {
+		handler = s.observer.Handler(handler, func(r *http.Request) bool {
+			peer, err := netip.ParseAddrPort(r.RemoteAddr)
+			return err == nil && slices.ContainsFunc(proxies, func(proxy netip.Prefix) bool { return proxy.Contains(peer.Addr().Unmap()) })
+		})
+	}
+	return handler, nil
 }
 
 // warnOfEviction looks at what Redis does when its memory is full, where that may be asked.

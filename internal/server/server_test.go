@@ -34,7 +34,7 @@ func settings(t *testing.T) (config.Config, *authtest.Server, *miniredis.Minired
 // serve starts an application; stop orders it to stop, and done tells how that went.
 func serve(t *testing.T, cfg config.Config, grace time.Duration) (url string, stop func(), done <-chan error) {
 	t.Helper()
-	s, err := Listen(cfg, slog.New(slog.DiscardHandler))
+	s, err := Listen(cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestDelay(t *testing.T) {
 	cfg, _, _ := settings(t)
 	cfg.Server.ShutdownDelay = time.Hour
 	lines := make(lineWriter, 100)
-	s, err := Listen(cfg, slog.New(slog.NewTextHandler(lines, nil)))
+	s, err := Listen(cfg, slog.New(slog.NewTextHandler(lines, nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer taken.Close()
 	cfg.Server.ListenAddr = taken.Addr().String()
-	err = Run(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	err = Run(t.Context(), cfg, slog.New(slog.DiscardHandler), nil)
 	if want := cfg.Server.ListenAddr + " is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL (demo: -app)"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
@@ -217,7 +217,7 @@ func TestRunTellsWhere(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	lines := make(lineWriter, 100)
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, cfg, slog.New(slog.NewTextHandler(lines, nil))) }()
+	go func() { done <- Run(ctx, cfg, slog.New(slog.NewTextHandler(lines, nil)), nil) }()
 	if line := <-lines; !strings.Contains(line, "msg=listening address=127.0.0.1:") || !strings.Contains(line, "open="+cfg.Server.BaseURL) {
 		t.Errorf("first line %s", line)
 	}
@@ -251,7 +251,7 @@ func TestFaultyConfig(t *testing.T) {
 	} {
 		cfg, _, _ := settings(t)
 		spoil(&cfg)
-		if err := Run(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil {
+		if err := Run(t.Context(), cfg, slog.New(slog.DiscardHandler), nil); err == nil {
 			t.Errorf("%s: it ran", name)
 		}
 	}
@@ -292,7 +292,7 @@ func TestNoProxy(t *testing.T) {
 		cfg, _, _ := settings(t)
 		cfg.Server.BaseURL, cfg.Server.TrustedProxies = tt.baseURL, tt.proxies
 		var log strings.Builder
-		s, err := Listen(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+		s, err := Listen(cfg, slog.New(slog.NewTextHandler(&log, nil)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -321,7 +321,7 @@ func TestNoKey(t *testing.T) {
 		cfg, _, _ := settings(t)
 		cfg.Server.BaseURL, cfg.Session.Key = tt.baseURL, tt.key
 		var log strings.Builder
-		s, err := Listen(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+		s, err := Listen(cfg, slog.New(slog.NewTextHandler(&log, nil)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
