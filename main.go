@@ -22,6 +22,7 @@ import (
 	"example.com/logto-gin-starter/internal/config"
 	"example.com/logto-gin-starter/internal/server"
 	"example.com/logto-gin-starter/internal/session"
+	"example.com/logto-gin-starter/internal/telemetry"
 )
 
 func main() {
@@ -57,7 +58,13 @@ func run(ctx context.Context, path string, check bool) error {
 	if check {
 		return healthcheck(ctx, cfg.Server.ListenAddr)
 	}
-	return server.Run(ctx, cfg, logger(os.Stderr))
+	log := logger(os.Stderr)
+	observer, stop, err := telemetry.Start(ctx, log) // nil, unless OTEL_* variables ask for it
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return server.Run(ctx, cfg, log, observer)
 }
 
 // logger writes for people on a terminal, and JSON for machines elsewhere.
