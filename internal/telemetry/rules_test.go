@@ -37,7 +37,7 @@ func prometheusSite(t *testing.T) *site {
 	t.Setenv("OTEL_METRICS_EXPORTER", "prometheus")
 	t.Setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
 	t.Setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-	return newSite(t)
+	return newSite(t, "")
 }
 
 // TestMetricsForm: Prometheus can read what the application serves; it has nothing against the names that are our own.

@@ -96,7 +96,7 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func newSite(t testing.TB) *site {
+func newSite(t testing.TB, proxies string) *site {
 	t.Helper()
 	const base = "http://localhost:3000"
 	options := authtest.Demo("http://localhost:3001", base)
@@ -109,7 +109,8 @@ func newSite(t testing.TB) *site {
 	t.Cleanup(s.redis.Close)
 	s.logto.On(authtest.Token, s.keepTokens)
 	cfg := config.Defaults()
-	cfg.Server = config.Server{ListenAddr: "127.0.0.1:0", BaseURL: base}
+	cfg.Server.ListenAddr, cfg.Server.BaseURL, cfg.Server.RateLimit = "127.0.0.1:0", base, "off"
+	cfg.Server.TrustedProxies = strings.Fields(proxies)
 	cfg.Redis.URL = session.Secret("redis://" + s.redis.Addr())
 	cfg.Logto = auth.Config{
 		Endpoint: s.logto.URL, AppID: options.Apps[0].ID, AppSecret: auth.Secret(options.Apps[0].Secret),
@@ -276,7 +277,7 @@ func TestSignIn(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
 	t.Setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
 	t.Setenv("OTEL_SERVICE_NAME", "shop")
-	s := newSite(t)
+	s := newSite(t, "")
 	s.tour(t)
 	metrics := s.metrics(t)
 	s.stop()
@@ -376,7 +377,7 @@ func (c *collector) tree(t *testing.T, name string) (names []string) {
 func TestOutcomes(t *testing.T) {
 	t.Setenv("OTEL_METRICS_EXPORTER", "prometheus")
 	t.Setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-	s := newSite(t)
+	s := newSite(t, "")
 	s.signIn(t)
 	for _, tt := range []struct {
 		name    string
@@ -470,13 +471,28 @@ func TestTraceparent(t *testing.T) {
 	}
 }
 
+// TestTrustedProxies: the application trusts those that TRUSTED_PROXIES names.
+func TestTrustedProxies(t *testing.T) {
+	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", newCollector(t).URL)
+	const theirs = "0af7651916cd43dd8448eb211c80319c"
+	for proxies, trusted := range map[string]bool{"": false, "192.0.2.0/24": false, "127.0.0.0/8": true} {
+		s := newSite(t, proxies)
+		s.visit(t, "GET", "/", "traceparent", "00-"+theirs+"-b7ad6b7169203331-01")
+		s.stop()
+		if strings.Contains(s.log.String(), `"trace_id":"`+theirs) != trusted || !strings.Contains(s.log.String(), `"trace_id":"`) {
+			t.Errorf("proxies %q: the log has\n%s", proxies, s.log)
+		}
+	}
+}
+
 // TestCollectorAway: people are served, and the log says what is wrong.
 func TestCollectorAway(t *testing.T) {
 	c := newCollector(t)
 	c.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.URL+"/v1/traces")
 	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "100")
-	s := newSite(t)
+	s := newSite(t, "")
 	s.signIn(t)
 	s.stop()
 	if !strings.Contains(s.log.String(), `"level":"WARN","msg":"telemetry","error":"`) {
@@ -506,7 +522,7 @@ func BenchmarkHome(b *testing.B) {
 			b.Setenv("OTEL_TRACES_EXPORTER", bb.traces)
 			b.Setenv("OTEL_METRICS_EXPORTER", bb.metrics)
 			b.Setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-			s := newSite(b)
+			s := newSite(b, "")
 			s.signIn(b)
 			b.ReportAllocs()
 			for b.Loop() {
