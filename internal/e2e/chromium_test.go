@@ -23,7 +23,7 @@ import (
 )
 
 // startChromium starts one, with a new and empty profile, that asks for nothing by itself.
-func startChromium(t *testing.T) context.Context {
+func startChromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := need(t, "chromium", "chromium-browser", "google-chrome", "chrome")
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
@@ -32,7 +32,7 @@ func startChromium(t *testing.T) context.Context {
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("no-sandbox", os.Geteuid() == 0), // it refuses to have one for root
 	)
-	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), append(options, more...)...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)

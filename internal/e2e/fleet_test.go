@@ -96,6 +96,7 @@ type fleet struct {
 	logto     *authtest.Server
 	options   authtest.Options // the provider's
 	redis     *redisServer
+	environ   []string        // settings of each instance, beside the usual ones
 	transport *http.Transport // of the load balancer
 	arrived   atomic.Int64    // requests at the public address
 
@@ -117,10 +118,10 @@ func newFleet(t *testing.T) *fleet {
 
 // newFleetOn starts three instances. The provider is strict: each refresh rotates the refresh token, and one that is used
 // again after its grace ends the grant.
-func newFleetOn(t *testing.T, change func(*authtest.Options)) *fleet {
+func newFleetOn(t *testing.T, change func(*authtest.Options), environ ...string) *fleet {
 	t.Helper()
 	heavy(t)
-	f := &fleet{redis: newRedis(t), transport: &http.Transport{MaxIdleConnsPerHost: 256}, instances: make([]*instance, 3)}
+	f := &fleet{environ: environ, redis: newRedis(t), transport: &http.Transport{MaxIdleConnsPerHost: 256}, instances: make([]*instance, 3)}
 	public := httptest.NewServer(http.HandlerFunc(f.forward))
 	t.Cleanup(public.Close)
 	f.url = public.URL
@@ -145,6 +146,7 @@ func (f *fleet) start(t *testing.T, place int) {
 	}))
 	t.Cleanup(inside.Close)
 	environ := append(settings(f.url, address, f.redis.url(), f.logto, f.options), "LOGTO_INTERNAL_ENDPOINT="+inside.URL)
+	environ = append(environ, f.environ...)
 	i := startInstance(t, address, environ)
 	f.mu.Lock()
 	defer f.mu.Unlock()
