@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -72,11 +71,4 @@ func (app App) trustProxies(r *gin.Engine) {
 	}
 	r.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	_ = r.SetTrustedProxies(networks) // each was parsed
-}
-
-// joinForwarded makes one line of several X-Forwarded-For (RFC 9110 §5.3): Gin reads the first, which may be the client's own.
-func joinForwarded(header http.Header) {
-	if lines := header["X-Forwarded-For"]; len(lines) > 1 {
-		header.Set("X-Forwarded-For", strings.Join(lines, ","))
-	}
 }

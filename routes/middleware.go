@@ -50,7 +50,6 @@ var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // and the kind of a failure but nothing of a person's.
 func (app App) identify(c *gin.Context) {
 	start := time.Now()
-	joinForwarded(c.Request.Header)
 	id := c.GetHeader("X-Request-Id")
 	if !app.isProxy(parseAddress(c.RemoteIP())) || !requestID.MatchString(id) {
 		id = rand.Text()[:16]
