@@ -46,6 +46,9 @@ type Observer interface {
 	Event(ctx context.Context, event, outcome string, value float64)
 }
 
+// settle is how long a request may be on its way when the port is closed.
+const settle = 500 * time.Millisecond
+
 // Server is the application, listening.
 type Server struct {
 	Grace time.Duration // DefaultGrace unless changed before Serve
@@ -207,6 +210,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-time.After(s.delay):
+	}
+	if s.delay > 0 {
+		// Only the port at first: Shutdown drops a request that has come on a new connection and is not yet read.
+		_ = s.listener.Close() // and Serve says so
+		<-failed
+		time.Sleep(min(s.delay, settle))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Grace)
 	defer cancel()
