@@ -126,8 +126,9 @@ type kind struct {
 // mayStay are the kinds that may be left after all sign-outs, and for how long.
 var mayStay = map[string]time.Duration{
 	"session, the mark of one that has ended": 14 * 24 * time.Hour,
-	"ended": time.Hour + 5*time.Minute,
-	"once":  time.Hour + 30*time.Second,
+	"ended":                         time.Hour + 5*time.Minute,
+	"sid, the mark of an end alone": time.Hour + 5*time.Minute,
+	"once":                          time.Hour + 30*time.Second,
 }
 
 // look returns what is in Redis. A key without a lifetime is a violation.
@@ -136,10 +137,11 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 	keys, err := r.client.Keys(t.Context(), "*").Result()
 	must(t, err)
 	lives, sizes := make([]*redis.DurationCmd, len(keys)), make([]*redis.IntCmd, len(keys))
-	hashes := make([]*redis.MapStringStringCmd, len(keys))
+	hashes, indexes := make([]*redis.MapStringStringCmd, len(keys)), make([]*redis.StringSliceCmd, len(keys))
 	_, _ = r.client.Pipelined(t.Context(), func(p redis.Pipeliner) error { // a key may have ended, or be no hash
 		for i, key := range keys {
 			lives[i], sizes[i], hashes[i] = p.PTTL(t.Context(), key), p.MemoryUsage(t.Context(), key), p.HGetAll(t.Context(), key)
+			indexes[i] = p.ZRange(t.Context(), key, 0, -1)
 		}
 		return nil
 	})
@@ -151,6 +153,9 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 		_, untold := fields["h"]
 		if endedMark.MatchString(fields["m"]) && (len(fields) == 1 || len(fields) == 2 && untold) {
 			name += ", the mark of one that has ended"
+		}
+		if name == "sid" && slices.Equal(indexes[i].Val(), []string{"ended"}) {
+			name += ", the mark of an end alone"
 		}
 		k := kinds[name]
 		kinds[name] = kind{k.keys + 1, k.bytes + sizes[i].Val(), max(k.longest, lives[i].Val())}
