@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
 )
 
 // A notice is what a person is told once: on the next page, whatever redirects there are before it. Until then it is the
@@ -22,8 +24,8 @@ const (
 // notices are all there are: nothing else that a cookie may say is shown.
 var notices = []string{"signed_out", "ended_other", "ended_logout", "ended_account", "ended_grant"}
 
-// notice returns what this page is to tell; empty if nothing. It is told by this.
-func (app App) notice(c *gin.Context) string {
+// notice returns what this page is to tell the person, who may be nobody; empty if nothing. It is told by this.
+func (app App) notice(c *gin.Context, person *auth.Person) string {
 	name, _ := c.Cookie(app.cookieName(noticeCookie))
 	if name != "" {
 		app.setCookie(c, noticeCookie, "", 0)
@@ -34,19 +36,14 @@ func (app App) notice(c *gin.Context) string {
 	if slices.Contains(notices, name) {
 		return app.text(c, "notice."+name)
 	}
-	return app.leftOrganization(c)
-}
-
-// leftOrganization says that the person is no longer a member of what was the active organization.
-func (app App) leftOrganization(c *gin.Context) string {
-	if app.browser(c) == nil {
+	if person == nil || person.Left == "" {
 		return ""
 	}
-	name, err := app.session(c).LeftOrganization(c.Request.Context())
-	if err != nil || name == "" { // not told yet, or nothing to tell
+	left, err := app.session(c).LeftOrganization(c.Request.Context())
+	if err != nil || left == "" { // it is not told, or another request has told it
 		return ""
 	}
-	return app.text(c, "notice.left_organization", name)
+	return app.text(c, "notice.left_organization", left)
 }
 
 // tellLater keeps what is to be told for the page after a sign-in.

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -27,20 +28,20 @@ func (app App) handle(h handler) gin.HandlerFunc {
 
 // page renders a whole page, and only then sends it.
 func (app App) page(c *gin.Context, status int, name string, data any) error {
-	user, err := app.user(c)
+	person, err := app.person(c)
 	if err != nil {
 		return err
 	}
 	notice := ""
 	if status < http.StatusInternalServerError { // an outage changes nothing in the browser
-		notice = app.notice(c)
+		notice = app.notice(c, person)
 	}
 	html, err := app.Pages.Render(name, templates.Page{
 		Lang:      c.GetString(languageKey),
 		Path:      c.Request.URL.Path,
 		ReturnTo:  localPath(app.backTo(c)),
 		RequestID: c.GetString(requestIDKey),
-		User:      user,
+		User:      app.user(c, person),
 		Rights:    app.rights(c),
 		Notice:    notice,
 		Data:      data,
@@ -53,8 +54,8 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	return nil
 }
 
-// user is who the page's header shows; nil for nobody.
-func (app App) user(c *gin.Context) (*templates.User, error) {
+// person is whom the page is for; nil for nobody.
+func (app App) person(c *gin.Context) (*auth.Person, error) {
 	if app.browser(c) == nil {
 		return nil, nil
 	}
@@ -62,13 +63,15 @@ func (app App) user(c *gin.Context) (*templates.User, error) {
 	if errors.Is(err, auth.ErrNotAuthenticated) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
+	return &person, err
+}
+
+// user is what the page's header shows of the person.
+func (app App) user(c *gin.Context, person *auth.Person) *templates.User {
+	if person == nil {
+		return nil
 	}
-	user := &templates.User{Name: person.DisplayName}
-	if user.Name == "" {
-		user.Name = person.Subject
-	}
+	user := &templates.User{Name: cmp.Or(person.DisplayName, person.Subject)}
 	if isWebURL(person.Picture) {
 		user.Picture = person.Picture
 	}
@@ -80,7 +83,7 @@ func (app App) user(c *gin.Context) (*templates.User, error) {
 		}
 	}
 	user.AccountURL = app.Auth.AccountURL(auth.AccountSecurity, app.BaseURL+"/account/done", c.GetString(languageKey))
-	return user, nil
+	return user
 }
 
 // readForm returns what a form sent in the body.
