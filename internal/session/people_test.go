@@ -156,6 +156,41 @@ func TestHasSession(t *testing.T) {
 	})
 }
 
+// A session that another version wrote is left alone, for its instances can read it; but an end of all sessions is one of it too.
+func TestAnotherVersion(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		theirs, ours := jar{}, jar{}
+		theirs.signIn(t, s.Store, "ada", "sid-1")
+		key := find(theirs["sid"]).key()
+		readable := s.redis.HGet(key, "m")
+		s.redis.HSet(key, "m", "v9:"+readable)
+		ours.signIn(t, s.Store, "ada", "sid-2")
+		b, _ := ours.load(t, s.Store)
+		if all := ours.sessions(t, s.Store); len(all) != 1 {
+			t.Errorf("listed: %v", all)
+		}
+		if n, err := s.MarkDue(t.Context(), "ada"); n != 1 || err != nil {
+			t.Errorf("MarkDue = %d, %v", n, err)
+		}
+		if has, err := b.HasSession(t.Context(), "ada", "sid-1"); has || err != nil {
+			t.Errorf("HasSession = %v, %v", has, err)
+		}
+		if n, err := s.EndBy(t.Context(), "ada", "sid-3"); n != 0 || err != nil {
+			t.Errorf("EndBy another sid = %d, %v", n, err)
+		}
+		time.Sleep(2 * time.Minute) // until it is looked for in the index
+		s.redis.HSet(key, "m", readable)
+		if theirs.who(t, s.Store) != "ada" {
+			t.Error("another version's session has ended")
+		}
+
+		s.redis.HSet(key, "m", "v9:"+readable)
+		if n, err := b.EndOthers(t.Context()); n != 1 || err != nil || s.redis.Exists(key) || len(ours.sessions(t, s.Store)) != 1 {
+			t.Errorf("EndOthers = %d, %v; left: %v", n, err, s.redis.Exists(key))
+		}
+	})
+}
+
 // Whatever starts and ends at once, the index has exactly the sessions that there are.
 func TestIndexUnderConcurrency(t *testing.T) {
 	s := newSite(t, DefaultConfig(), Options{})

@@ -51,21 +51,23 @@ local function write(s)
   return m
 end
 
--- sessions returns those of a person's index, and drops from it what is none.
+-- sessions returns those of a person's index, and drops from it what is none. What another version of this program may have
+-- written comes apart: its key and its ID.
 local function sessions(index)
-  local all = {}
+  local all, others = {}, {}
   for _, id in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local key = 'session' .. string.sub(index, #'person' + 1) .. ':' .. id
     local s = read(key)
     if s then
       s.id = id
       all[#all + 1] = s
+    elseif redis.call('EXISTS', key) == 1 then
+      others[#others + 1] = {key = key, id = id}
     else
-      redis.call('DEL', key) -- nobody can read it
       redis.call('ZREM', index, id)
     end
   end
-  return all
+  return all, others
 end
 
 -- enter puts a member into an index for its life, and drops from it what is past.
@@ -189,7 +191,8 @@ return {1, s.version, values, s.sid}`)
 // KEYS person, mark · ARGV id to keep or "", hash of the provider's session ID or "", why, before or "", life of the mark
 var endAllScript = script(`
 local before, answer = tonumber(ARGV[4]), {1}
-for _, s in ipairs(sessions(KEYS[1])) do
+local all, others = sessions(KEYS[1])
+for _, s in ipairs(all) do
   if s.id ~= ARGV[1] and (ARGV[2] == '' or s.sid == ARGV[2]) and (not before or tonumber(s.since) < before) then
     bury(s, ARGV[3])
     redis.call('ZREM', KEYS[1], s.id)
@@ -197,6 +200,13 @@ for _, s in ipairs(sessions(KEYS[1])) do
   end
 end
 if ARGV[2] == '' then
+  for _, s in ipairs(others) do -- whatever they say
+    if s.id ~= ARGV[1] then
+      redis.call('DEL', s.key)
+      redis.call('ZREM', KEYS[1], s.id)
+      answer[#answer + 1], answer[#answer + 2] = s.id, '-'
+    end
+  end
   local mark = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), before or now())
   redis.call('DEL', KEYS[2])
   redis.call('SET', KEYS[2], mark, 'PX', ARGV[5])
