@@ -127,7 +127,7 @@ type kind struct {
 var mayStay = map[string]time.Duration{
 	"session, the mark of one that has ended": 14 * 24 * time.Hour,
 	"ended":                         time.Hour + 5*time.Minute,
-	"sid, the mark of an end alone": time.Hour + 5*time.Minute,
+	"sid, the mark of an end alone": 24*time.Hour + 5*time.Minute, // as the index of a session that lived on after the mark
 	"once":                          time.Hour + 30*time.Second,
 }
 

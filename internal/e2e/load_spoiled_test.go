@@ -176,6 +176,7 @@ func TestCheckKeys(t *testing.T) {
 	for key, life := range map[string]time.Duration{
 		"session:{x}:ended": 300 * time.Hour, "session:{x}:told": time.Hour, "session:{x}:alive": time.Hour, "session:{x}:odd": time.Hour,
 		"ended:{x}": time.Hour, "ended:{y}": 2 * time.Hour, "once:1": time.Minute, "sid:1": time.Minute, "sid:2": 0,
+		"sid:{x}:mark": 24 * time.Hour, "sid:{y}:mark and session": time.Hour,
 	} {
 		_, id, _ := strings.Cut(key, "}:")
 		switch id {
@@ -187,6 +188,13 @@ func TestCheckKeys(t *testing.T) {
 			server.HSet(key, "m", "other 1", "h", "1")
 		case "told":
 			server.HSet(key, "m", "other 1")
+		case "mark and session":
+			_, err := server.ZAdd(key, 1, "xxxx")
+			must(t, err)
+			fallthrough
+		case "mark":
+			_, err := server.ZAdd(key, 2, "ended")
+			must(t, err)
 		default:
 			server.HSet(key, "m", "1 2 3")
 		}
@@ -197,7 +205,7 @@ func TestCheckKeys(t *testing.T) {
 	var count tally
 	left := lookAt(server).look(t, &count)
 	count.judge(left)
-	if count.counts[string(everyKeyEnds)] != 1 || count.counts[string(nothingLeft)] != 3 || left["session"].keys != 2 {
+	if count.counts[string(everyKeyEnds)] != 1 || count.counts[string(nothingLeft)] != 3 || left["session"].keys != 2 || left["sid"].keys != 3 {
 		t.Errorf("%v; left: %v", count.counts, left)
 	}
 }
