@@ -95,8 +95,8 @@ func isRefusal(code string) bool {
 // stop answers a failure and ends the chain.
 func (app App) stop(c *gin.Context, err error) {
 	c.Abort()
-	if again, ok := errors.AsType[*reauthError](err); ok {
-		if err = app.askAgain(c, again); err == nil {
+	if errors.Is(err, errReauthentication) {
+		if err = app.askAgain(c); err == nil {
 			return
 		}
 	}

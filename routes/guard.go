@@ -83,20 +83,22 @@ func RequirePermission(resource string, scopes ...string) GuardOption {
 // do it again.
 func RequireRecentSignIn(age time.Duration) GuardOption {
 	return require(func(r *rights) error {
+		r.again.Set("max_age", strconv.Itoa(int(age/time.Second)))
 		if claims, err := r.claims(); err != nil || r.app.Auth.SignedInWithin(age, claims) {
 			return err
 		}
-		return &reauthError{"max_age", strconv.Itoa(int(age / time.Second))}
+		return errReauthentication
 	})
 }
 
 // RequireMFA lets only people pass who have signed in with a second factor; others are asked for it. It needs Logto 1.46.
 func RequireMFA() GuardOption {
 	return require(func(r *rights) error {
+		r.again.Set("acr_values", auth.ACRMFA)
 		if claims, err := r.claims(); err != nil || claims.ACR.Value() == auth.ACRMFA {
 			return err
 		}
-		return &reauthError{"acr_values", auth.ACRMFA}
+		return errReauthentication
 	})
 }
 
@@ -160,15 +162,15 @@ func (app App) askToSignIn(c *gin.Context) {
 	c.Redirect(http.StatusSeeOther, signInPath(app.backTo(c)))
 }
 
-// reauthError is a person who must sign in again first, in the way that the parameter of /sign-in says.
-type reauthError struct{ parameter, value string }
-
-func (*reauthError) Error() string { return "reauthentication required" }
+// errReauthentication: the person must sign in again first, as rights.again says.
+var errReauthentication = errors.New("reauthentication required")
 
 // askAgain answers who is signed in, but not recently or well enough. What a form sent would be lost on the way, so its
 // person is told first.
-func (app App) askAgain(c *gin.Context, err *reauthError) error {
-	address := "/sign-in?" + url.Values{err.parameter: {err.value}, "return_to": {localPath(app.backTo(c))}}.Encode()
+func (app App) askAgain(c *gin.Context) error {
+	query := app.rights(c).again
+	query.Set("return_to", localPath(app.backTo(c)))
+	address := "/sign-in?" + query.Encode()
 	switch {
 	case !redirects(c):
 		c.JSON(http.StatusUnauthorized, gin.H{"error": "reauthentication_required", "sign_in": address})
@@ -219,6 +221,7 @@ type rights struct {
 	app   App
 	c     *gin.Context
 	known *auth.IDTokenClaims
+	again url.Values // the parameters of a sign-in that meets all guards so far: the next ID token need not say what this one does
 }
 
 const rightsKey = "rights"
@@ -227,7 +230,7 @@ const rightsKey = "rights"
 func (app App) rights(c *gin.Context) *rights {
 	r, ok := c.Value(rightsKey).(*rights)
 	if !ok {
-		r = &rights{app: app, c: c}
+		r = &rights{app: app, c: c, again: url.Values{}}
 		c.Set(rightsKey, r)
 	}
 	return r

@@ -31,6 +31,7 @@ func guarded(change ...func(*setup)) func(*setup) {
 				"/unknown-api": RequirePermission("https://unknown.example/api"),
 				"/recent":      RequireRecentSignIn(time.Minute),
 				"/mfa":         RequireMFA(),
+				"/careful":     func(g *guard) { RequireRecentSignIn(time.Minute)(g); RequireMFA()(g) },
 				"/both":        func(g *guard) { RequireRole("admin")(g); RequireOrganization()(g) },
 			} {
 				pass := func(c *gin.Context) {
@@ -267,6 +268,20 @@ func TestStepUp(t *testing.T) {
 	if a.status != 403 || !strings.Contains(a.body, "second factor") {
 		t.Errorf("%d %s", a.status, a.body)
 	}
+}
+
+// TestStepUpTwice: each sign-in asks for all that the guards want, else what one brings would be missing after the next.
+func TestStepUpTwice(t *testing.T) {
+	s := newSite(t, guarded())
+	b := s.signedIn(t, "ada")
+	again := b.get("/careful")
+	b.want(again, 303, "/sign-in?max_age=60&return_to=%2Fcareful")
+	b.want(b.get(b.begin(again.header.Get("Location"), "ada")), 303, "/careful")
+	again = b.get("/careful")
+	b.want(again, 303, "/sign-in?acr_values="+url.QueryEscape(auth.ACRMFA)+"&max_age=60&return_to=%2Fcareful")
+	s.logto.OnIDToken(authtest.Claim("acr", auth.ACRMFA)).Times(1)
+	b.want(b.get(b.begin(again.header.Get("Location"), "ada")), 303, "/careful")
+	b.want(b.get("/careful"), 200, "")
 }
 
 // TestBackToTheForm: an address that only takes a form is none to come back to.
