@@ -218,10 +218,11 @@ func lacksPermission(need auth.Permission) error {
 // rights answers what a person may do: for guards, and for templates, so that both have the same answer. What can't be known is
 // a no.
 type rights struct {
-	app   App
-	c     *gin.Context
-	known *auth.IDTokenClaims
-	again url.Values // the parameters of a sign-in that meets all guards so far: the next ID token need not say what this one does
+	app    App
+	c      *gin.Context
+	known  *auth.IDTokenClaims
+	active auth.Organization
+	again  url.Values // the parameters of a sign-in that meets all guards so far: the next ID token need not say what this one does
 }
 
 const rightsKey = "rights"
@@ -236,25 +237,30 @@ func (app App) rights(c *gin.Context) *rights {
 	return r
 }
 
+// claims are those of the ID token. They are read once, and the active organization with them: what another tab changes while a
+// guard waits for Logto is for the next request.
 func (r *rights) claims() (auth.IDTokenClaims, error) {
-	if r.known == nil {
-		claims, err := r.app.session(r.c).IDTokenClaims(r.c.Request.Context())
-		if err != nil {
-			return claims, err
-		}
-		r.known = &claims
+	if r.known != nil {
+		return *r.known, nil
 	}
-	return *r.known, nil
+	ctx, session := r.c.Request.Context(), r.app.session(r.c)
+	claims, err := session.IDTokenClaims(ctx)
+	if err != nil {
+		return claims, err
+	}
+	person, err := session.Person(ctx)
+	if err != nil {
+		return claims, err
+	}
+	r.known = &claims
+	r.active, _ = person.ActiveOrganization()
+	return claims, nil
 }
 
 // organization is the active one; zero if none is.
 func (r *rights) organization() auth.Organization {
-	person, err := r.app.session(r.c).Person(r.c.Request.Context())
-	if err != nil {
-		return auth.Organization{}
-	}
-	active, _ := person.ActiveOrganization()
-	return active
+	_, _ = r.claims() // without them there is none
+	return r.active
 }
 
 // permission returns why the person has not all of the scopes.

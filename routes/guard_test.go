@@ -32,6 +32,7 @@ func guarded(change ...func(*setup)) func(*setup) {
 				"/recent":      RequireRecentSignIn(time.Minute),
 				"/mfa":         RequireMFA(),
 				"/careful":     func(g *guard) { RequireRecentSignIn(time.Minute)(g); RequireMFA()(g) },
+				"/acting":      func(g *guard) { RequireOrganizationRole("admin")(g); RequirePermission(shopping)(g) },
 				"/both":        func(g *guard) { RequireRole("admin")(g); RequireOrganization()(g) },
 			} {
 				pass := func(c *gin.Context) {
@@ -41,10 +42,11 @@ func guarded(change ...func(*setup)) func(*setup) {
 				page(app, engine, path, app.Authenticated(guard), pass)
 				engine.POST(path, app.loadSession(), app.Authenticated(guard), pass)
 			}
-			page(app, engine, "/template", app.Authenticated(), func(c *gin.Context) {
+			ask := func(c *gin.Context) {
 				r := app.rights(c)
 				c.String(http.StatusOK, "%t %t %t", r.HasRole("admin"), r.HasOrganizationRole("admin"), r.HasPermission(shopping, products))
-			})
+			}
+			page(app, engine, "/template", app.Authenticated(), ask)
 		}
 		for _, f := range change {
 			f(set)
@@ -222,6 +224,25 @@ func TestGuardsTogether(t *testing.T) {
 	}
 }
 
+// TestSwitchMeanwhile: who is let in as an administrator of one organization does not act in another, to which they switch while
+// the guards wait for Logto.
+func TestSwitchMeanwhile(t *testing.T) {
+	s := newSite(t, guarded())
+	s.logto.Join("ada", "gl0bexcorp02", "member")
+	b := s.signedIn(t, "ada")
+	b.want(b.post("/organization", url.Values{"id": {acme}}), 303, "/")
+	s.logto.On(authtest.Token, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b.want(b.post("/organization", url.Values{"id": {"gl0bexcorp02"}}), 303, "/")
+			next.ServeHTTP(w, r)
+		})
+	}).Times(1)
+	if a := b.get("/acting"); a.status != 200 || a.body != `4dal0velace0 in "Acme"` {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	b.want(b.get("/acting"), 403, "") // in the other one, ada is no administrator
+}
+
 // TestTemplateAsksTheSame: what a guard would let through.
 func TestTemplateAsksTheSame(t *testing.T) {
 	s := newSite(t, guarded())
@@ -240,7 +261,7 @@ func TestTemplateAsksTheSame(t *testing.T) {
 	s.logto.Behave()
 	want(s.signedIn(t, "grace"), "false false false")
 	s.logto.On(authtest.Token, authtest.Status(502))
-	want(b, "true true true") // from what is kept
+	want(b, "true true true")                               // from what is kept
 }
 
 // TestStepUp: who signs in again as asked passes, and stays who they were.
