@@ -243,6 +243,9 @@ func (r *rights) claims() (auth.IDTokenClaims, error) {
 	if r.known != nil {
 		return *r.known, nil
 	}
+	if r.app.browser(r.c) == nil { // such as the page of an outage
+		return auth.IDTokenClaims{}, auth.ErrNotAuthenticated
+	}
 	ctx, session := r.c.Request.Context(), r.app.session(r.c)
 	claims, err := session.IDTokenClaims(ctx)
 	if err != nil {
@@ -265,7 +268,10 @@ func (r *rights) organization() auth.Organization {
 
 // permission returns why the person has not all of the scopes.
 func (r *rights) permission(resource string, scopes []string) error {
-	need := auth.Permission{Resource: resource, Organization: r.organization().ID, Scopes: scopes}
+	if _, err := r.claims(); err != nil {
+		return err
+	}
+	need := auth.Permission{Resource: resource, Organization: r.active.ID, Scopes: scopes}
 	_, err := r.app.session(r.c).Authorize(r.c.Request.Context(), need)
 	return err
 }

@@ -46,6 +46,7 @@ func guarded(change ...func(*setup)) func(*setup) {
 				r := app.rights(c)
 				c.String(http.StatusOK, "%t %t %t", r.HasRole("admin"), r.HasOrganizationRole("admin"), r.HasPermission(shopping, products))
 			}
+			engine.GET("/open", ask)
 			page(app, engine, "/template", app.Authenticated(), ask)
 		}
 		for _, f := range change {
@@ -262,6 +263,9 @@ func TestTemplateAsksTheSame(t *testing.T) {
 	want(s.signedIn(t, "grace"), "false false false")
 	s.logto.On(authtest.Token, authtest.Status(502))
 	want(b, "true true true")                               // from what is kept
+	if a := b.get("/open"); a.body != "false false false" { // as an error page that has no session
+		t.Errorf("without a session: %d %s", a.status, a.body)
+	}
 }
 
 // TestStepUp: who signs in again as asked passes, and stays who they were.
