@@ -104,8 +104,8 @@ func (v *Verifier) Authorize(r *http.Request, need Permission) (*http.Request, e
 }
 
 // Authorize is the same for who is signed in and has no token to send: it asks Logto for one, which is kept, and returns a context
-// that carries the person as the caller. [ErrInsufficientScope] if the token does not permit what is demanded, or Logto gives none,
-// for the person is not a member of the organization; other errors are those of [Session.AccessToken].
+// that carries the person as the caller. [ErrInsufficientScope] if the token does not permit what is demanded, there where it is, or
+// Logto gives none, for the person is not a member of the organization; other errors are those of [Session.AccessToken].
 func (s *Session) Authorize(ctx context.Context, need Permission) (context.Context, error) {
 	var options []TokenOption
 	if need.Organization != "" {
@@ -115,7 +115,7 @@ func (s *Session) Authorize(ctx context.Context, need Permission) (context.Conte
 	if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Code == "access_denied" {
 		err = fmt.Errorf("%w: %w", ErrInsufficientScope, err)
 	}
-	if err == nil && !claims.HasScopes(need.Scopes...) {
+	if err == nil && !(need.isWithin(claims) && claims.HasScopes(need.Scopes...)) {
 		err = ErrInsufficientScope
 	}
 	if err != nil {

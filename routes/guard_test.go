@@ -208,6 +208,27 @@ func TestRequirePermission(t *testing.T) {
 	b.want(b.get("/permission"), 502, "")
 }
 
+// TestPermissionWithin: in an organization, only the permissions that hold there count.
+func TestPermissionWithin(t *testing.T) {
+	s := newSite(t, guarded())
+	for name, tt := range map[string]struct {
+		change func(*authtest.JWT)
+		want   int
+	}{
+		"of the organization":     {func(*authtest.JWT) {}, 200},
+		"of none":                 {authtest.NoClaim("organization_id"), 403}, // an older Logto ignores the parameter
+		"of another organization": {authtest.Claim("organization_id", "gl0bexcorp02"), 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := s.signedIn(t, "ada")
+			b.post("/organization", url.Values{"id": {acme}})
+			s.logto.OnAccessToken(tt.change).Times(1)
+			b.t = t
+			b.want(b.get("/permission"), tt.want, "")
+		})
+	}
+}
+
 // TestGuardsTogether: all must be met, and the first that is not says so.
 func TestGuardsTogether(t *testing.T) {
 	s := newSite(t, guarded())
