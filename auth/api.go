@@ -105,14 +105,15 @@ func (v *Verifier) Authorize(r *http.Request, need Permission) (*http.Request, e
 
 // Authorize is the same for who is signed in and has no token to send: it asks Logto for one, which is kept, and returns a context
 // that carries the person as the caller. [ErrInsufficientScope] if the token does not permit what is demanded, there where it is, or
-// Logto gives none, for the person is not a member of the organization; other errors are those of [Session.AccessToken].
+// Logto gives none: the person is not a member of the organization, or their sign-in did not ask for the resource. Other errors are
+// those of [Session.AccessToken].
 func (s *Session) Authorize(ctx context.Context, need Permission) (context.Context, error) {
 	var options []TokenOption
 	if need.Organization != "" {
 		options = append(options, WithOrganization(need.Organization))
 	}
 	claims, err := s.AccessTokenClaims(ctx, need.Resource, options...)
-	if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Code == "access_denied" {
+	if answer, ok := errors.AsType[*OAuthError](err); ok && slices.Contains([]string{"access_denied", "invalid_target", "insufficient_scope"}, answer.Code) {
 		err = fmt.Errorf("%w: %w", ErrInsufficientScope, err)
 	}
 	if err == nil && !(need.isWithin(claims) && claims.HasScopes(need.Scopes...)) {

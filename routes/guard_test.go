@@ -202,6 +202,14 @@ func TestRequirePermission(t *testing.T) {
 			}
 		})
 	}
+	// What was not asked for at the last sign-in comes with another one.
+	for _, code := range []string{"invalid_target", "insufficient_scope", "access_denied"} {
+		b := s.signedIn(t, "ada")
+		s.logto.On(authtest.Token, authtest.OAuthError(400, code, "no")).Times(1)
+		if a := b.get("/permission"); a.status != 403 || !strings.Contains(a.body, `href="/sign-in?return_to=%2Fpermission"`) {
+			t.Errorf("%s: %d %s", code, a.status, a.body)
+		}
+	}
 	// An outage is no refusal.
 	b = s.signedIn(t, "ada")
 	s.logto.On(authtest.Token, authtest.Status(502))
