@@ -202,9 +202,9 @@ func (app App) backTo(c *gin.Context) string {
 
 func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
-// lacks reports whether an error says that a person has no such permission; nobody has one of a resource that is not configured.
+// lacks reports whether an error says that a person has no such permission; nobody has one of what is not configured.
 func lacks(err error) bool {
-	return errors.Is(err, auth.ErrInsufficientScope) || errors.Is(err, auth.ErrUnknownResource)
+	return errors.Is(err, auth.ErrInsufficientScope) || errors.Is(err, auth.ErrUnknownResource) || errors.Is(err, auth.ErrOrganizationsScope)
 }
 
 func lacksPermission(need auth.Permission) error {

@@ -464,6 +464,12 @@ func TestTokenOrCookie(t *testing.T) {
 	if a := s.signedIn(t, "grace").get("/api/organizations/gl0bexcorp02"); a.status != 403 {
 		t.Errorf("no member: %d %s", a.status, a.body)
 	}
+	b.want(b.get("/api/organizations/a%20b"), 404, "")
+	b.want(b.get("/api/organizations/"+acme, "Authorization", ""), 200, "") // as without one
+	plain := newSite(t, func(set *setup) { set.client.Scopes = nil })
+	if a := plain.signedIn(t, "ada").get("/api/organizations/" + acme); a.status != 403 {
+		t.Errorf("organizations are not configured: %d %s", a.status, a.body)
+	}
 	b = s.signedIn(t, "ada")
 	s.logto.On(authtest.Token, authtest.Status(502))
 	if a := b.get(api); a.status != 502 {
