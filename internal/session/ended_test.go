@@ -323,7 +323,7 @@ func TestSIDEndsWithTheSession(t *testing.T) {
 		}
 		j.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) })
 	}
-	if left := s.sids(); len(left) > 1 { // that of the first, which led to the second: Redis forgets it
+	if left := s.sids(); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
 	// Signing in anew within one provider's session moves it along.
@@ -333,6 +333,28 @@ func TestSIDEndsWithTheSession(t *testing.T) {
 	if n, err := s.EndBy(t.Context(), "", "bob's"); n != 1 || err != nil {
 		t.Errorf("EndBy = %d, %v", n, err)
 	}
+}
+
+// The index by a provider's session ID forgets who didn't come back; and after an end it is kept as a mark, and no longer.
+func TestSIDIndexForgets(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		stays, key := jar{}, sidKey(hashSID("sid"))
+		jar{}.signIn(t, s.Store, "ada", "sid")
+		for range 2 {
+			stays.signIn(t, s.Store, "ada", "sid")
+			time.Sleep(20 * time.Hour)
+			stays.who(t, s.Store)
+		}
+		if members, err := s.redis.ZMembers(key); len(members) != 1 || err != nil {
+			t.Errorf("the index has %v, %v", members, err)
+		}
+		if n, err := s.EndBy(t.Context(), "", "sid"); n != 1 || err != nil {
+			t.Errorf("EndBy = %d, %v", n, err)
+		}
+		if life := s.redis.TTL(key); life <= SignInLife || life > markLife {
+			t.Errorf("the mark lives %v", life)
+		}
+	})
 }
 
 // A grant may turn out to be dead when the page has long gone on: what its handler reads is left alone, and what it saves is

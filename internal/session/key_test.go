@@ -147,6 +147,15 @@ func TestKeyRotation(t *testing.T) {
 			}
 		})
 	}
+
+	// An end by an instance that does not have the new key yet counts for sign-ins from before, wherever they finish.
+	s.redis.FlushAll()
+	_, err := before.EndBy(t.Context(), "ada", "")
+	must(t, err)
+	b, _ = jar{}.load(t, rotated)
+	if started, err := b.Start(t.Context(), "ada", "sid", time.Now().Add(-time.Minute), []byte("i"), []byte("t")); started || err != nil {
+		t.Errorf("Start = %v, %v", started, err)
+	}
 }
 
 func endOther(t *testing.T, b *Browser) (int, error) {

@@ -99,12 +99,17 @@ func TestAbsoluteTimeout(t *testing.T) {
 // The absolute end holds even if Redis should keep the session longer.
 func TestAbsoluteTimeoutWithoutRedis(t *testing.T) {
 	inBubble(t, Config{IdleTimeout: time.Hour, AbsoluteTimeout: time.Hour}, func(t *testing.T, s *site) {
-		j := jar{}
+		j, visitor := jar{}, jar{}
 		j.signIn(t, s.Store, "ada", "")
+		must(t, visitor.values(t, s.Store, set("k", "v")))
 		must(t, s.rdb.Persist(t.Context(), find(j["sid"]).key()).Err())
+		must(t, s.rdb.Persist(t.Context(), find(visitor["sid"]).key()).Err())
 		time.Sleep(time.Hour)
 		if got := j.who(t, s.Store); got != "" {
 			t.Errorf("signed in as %q", got)
+		}
+		if got := visitor.get(t, s.Store, "k"); got != nil {
+			t.Errorf("a visitor's value: %v", got)
 		}
 	})
 }
