@@ -266,6 +266,28 @@ func TestReleaseAfterCancellation(t *testing.T) {
 	})
 }
 
+// Who waits for the lock of a session while the browser signs in anew does not take its end for that of the new one.
+func TestLockOfTheSessionBefore(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j, waited := jar{}, make(chan error)
+		j.signIn(t, s.Store, "ada", "")
+		holder, _ := j.load(t, s.Store)
+		_, release, err := holder.Lock(t.Context())
+		must(t, err)
+		b, _ := j.load(t, s.Store)
+		go func() { _, _, err := b.Lock(t.Context()); waited <- err }()
+		time.Sleep(time.Second)
+		starts(t, b, "ada", "", []byte("anew"), []byte("tokens"))
+		release()
+		if err := <-waited; !errors.Is(err, ErrEnded) {
+			t.Errorf("Lock = %v", err)
+		}
+		if identity, err := b.Identity(t.Context()); string(identity) != "anew" || err != nil {
+			t.Errorf("Identity = %q, %v", identity, err)
+		}
+	})
+}
+
 // A lock is for its session: after a sign-in its holder can't save to the new one.
 func TestLockOfAnotherSession(t *testing.T) {
 	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
