@@ -55,6 +55,14 @@ func TestRealLogto(t *testing.T) {
 		{"signed out from another browser", (*afterSignIn).endedElsewhere},
 		{"Logto stopped", (*afterSignIn).stopped},
 		{"webhooks", (*afterSignIn).webhooks},
+		{"a page for a role", (*afterSignIn).rolePage},
+		{"a page for an organization and a role there", (*afterSignIn).organizationPages},
+		{"a page for a permission", (*afterSignIn).permissionPage},
+		{"a page for a fresh sign-in", (*afterSignIn).recentPage},
+		{"a page for a second factor", (*afterSignIn).mfaPage},
+		{"a magic link", (*afterSignIn).magicLink},
+		{"hints for Logto's page", (*afterSignIn).hints},
+		{"the API for pages and programs", (*afterSignIn).api},
 	} {
 		t.Run(row.name, func(t *testing.T) { row.run(after, t) })
 	}
@@ -82,13 +90,22 @@ func (a *afterSignIn) note(change, page string, took time.Duration) {
 // shows makes a change, and loads a page until it shows that; most is how long it may take.
 func (a *afterSignIn) shows(b *tab, what, page string, most time.Duration, change func(), path string, holds func() bool) {
 	b.t.Helper()
+	a.until(b, what, page, most, change, path, func() bool { b.open(path); return holds() })
+}
+
+// answers does the same until the page comes with a status.
+func (a *afterSignIn) answers(b *tab, what, page string, change func(), path string, status int64) {
+	b.t.Helper()
+	a.until(b, what, page, inPeriod, change, path, func() bool { return b.visit(chromedp.Navigate(b.site.url+path)).Status == status })
+}
+
+func (a *afterSignIn) until(b *tab, what, page string, most time.Duration, change func(), path string, seen func() bool) {
+	b.t.Helper()
 	start := time.Now()
-	change()
-	for b.open(path); !holds(); b.open(path) {
+	for change(); !seen(); time.Sleep(50 * time.Millisecond) {
 		if time.Since(start) > patience {
 			b.t.Fatalf("%s: %s does not show it within %v:\n%s", what, path, patience, b.text("body"))
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	took := time.Since(start)
 	if took > most {
@@ -266,7 +283,7 @@ func (a *afterSignIn) roleGiven(t *testing.T) {
 
 func (a *afterSignIn) leftOrganization(t *testing.T) {
 	p, b := a.signedIn(t, a.asking, a.join)
-	renew := `form:has([value="` + a.organization + `"]) button:not([name])`
+	renew := `article form:has([value="` + a.organization + `"]) button:not([name])`
 	b.open("/protected/tokens")
 	time.Sleep(period + time.Second)
 	b.open("/protected/tokens") // asks Logto, so that for the next moment it is the token alone that is refused

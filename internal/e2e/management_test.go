@@ -216,6 +216,24 @@ func (l *realLogto) leave(t *testing.T, p someone) {
 	l.do(t, http.MethodDelete, "/organizations/"+l.organization+"/users/"+p.id, nil)
 }
 
+// giveOrganizationRole gives a member a role in the organization.
+func (l *realLogto) giveOrganizationRole(t *testing.T, p someone, role string) {
+	t.Helper()
+	l.do(t, http.MethodPost, "/organizations/"+l.organization+"/users/"+p.id+"/roles", object{"organizationRoleIds": []string{role}})
+}
+
+// admin returns the role of this name, made for the test if there is none: at /roles, or at /organization-roles for one within
+// organizations.
+func (l *realLogto) admin(t *testing.T, path string) (id string) {
+	t.Helper()
+	for _, role := range l.list(t, path) {
+		if role["name"] == "admin" && role["type"] == "User" {
+			return role.text("id")
+		}
+	}
+	return l.make(t, path, object{"name": "admin", "description": "Made by a test", "type": "User"}).text("id")
+}
+
 // rotate lets Logto sign with a new key, "EC" or "RSA", and waits until it does.
 func (l *realLogto) rotate(t *testing.T, family string) {
 	t.Helper()
@@ -280,7 +298,7 @@ func (l *realLogto) newSite(t *testing.T, host string, settings func(address str
 	s.setSecret(t, l.list(t, "/applications/"+s.appID+"/secrets")[0].text("value"))
 	scopes := "email phone address custom_data identities roles urn:logto:scope:organizations urn:logto:scope:organization_roles "
 	s.serve(t, append([]string{
-		"BASE_URL=" + s.url, "LISTEN_ADDR=" + address, "REDIS_URL=" + newRedis(t).url(),
+		"BASE_URL=" + s.url, "LISTEN_ADDR=" + address, "REDIS_URL=" + newRedis(t).url(), "RATE_LIMIT=off",
 		"LOGTO_ENDPOINT=" + l.endpoint, "LOGTO_APP_ID=" + s.appID, "LOGTO_APP_SECRET_FILE=" + s.secretFile,
 		"LOGTO_SCOPES=" + scopes + l.scopes, "LOGTO_RESOURCES=" + strings.Join(l.resources, " "),
 	}, settings(address)...))
