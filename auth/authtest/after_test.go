@@ -31,6 +31,7 @@ func (p *provider) testAfter(t *testing.T) {
 	t.Run("another password", p.testPasswordChanged)
 	t.Run("role taken and given", p.testRoleChanged)
 	t.Run("organization left and joined", p.testMembershipChanged)
+	t.Run("permissions by both kinds of roles", p.testBothRoles)
 	t.Run("name, e-mail and picture", p.testDataChanged)
 	t.Run("secret replaced", p.testSecretReplaced)
 	t.Run("another application signs out", p.testOtherSignsOut)
@@ -281,6 +282,29 @@ func (p *provider) testRoleChanged(t *testing.T) {
 	}
 	if got := permissions(person.signedIn(t, person.browser())); got != before {
 		t.Errorf("after a new sign-in: %q, want %q", got, before)
+	}
+}
+
+// testBothRoles: what a role within an organization permits at an API is in the tokens of no organization too, and what the person's
+// own role permits is in those within an organization.
+func (p *provider) testBothRoles(t *testing.T) {
+	person, id := p.newcomer(t)
+	p.admin.join(t, id, "admin")
+	permitted := func(change ...string) (scope string) {
+		t.Helper()
+		refresh := person.signedIn(t, person.browser()).body["refresh_token"]
+		_, claims := p.token(t, person.refresh(t, refresh, append(change, "resource", p.resources[0])...).body["access_token"])
+		scope, _ = claims["scope"].(string)
+		return scope
+	}
+	if scope := permitted(); scope != "read:products" {
+		t.Errorf("by the role in the organization, outside of it: %q", scope)
+	}
+	p.admin.leave(t, id)
+	p.admin.join(t, id)
+	p.admin.setRole(t, id, true)
+	if scope := permitted("organization_id", p.member); !sameWords(scope, "read:products write:products") {
+		t.Errorf("by a role of the person's own, within the organization: %q", scope)
 	}
 }
 
