@@ -63,9 +63,9 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // TestLogto prepares a real Logto under names of its own, twice, and deletes everything again.
 func TestLogto(t *testing.T) {
-	endpoint, admin, secret := os.Getenv("LOGTO_TEST_ENDPOINT"), os.Getenv("LOGTO_ADMIN_ENDPOINT"), os.Getenv("LOGTO_M2M_SECRET")
+	endpoint, admin, secret := os.Getenv("LOGTO_TEST_ENDPOINT"), os.Getenv("LOGTO_TEST_ADMIN_ENDPOINT"), os.Getenv("LOGTO_TEST_MANAGEMENT_SECRET")
 	if endpoint == "" || admin == "" || secret == "" {
-		t.Skip("left out: needs a Logto to try it on, by LOGTO_TEST_ENDPOINT, LOGTO_ADMIN_ENDPOINT and LOGTO_M2M_SECRET")
+		t.Skip("left out: needs a Logto to try it on, by LOGTO_TEST_ENDPOINT, LOGTO_TEST_ADMIN_ENDPOINT and LOGTO_TEST_MANAGEMENT_SECRET")
 	}
 	notes := &recorder{}
 	api := newLogto(endpoint, admin, "", secret)
