@@ -61,7 +61,7 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// TestLogto prepares a real Logto under names of its own, twice, and deletes everything again.
+// TestLogto prepares a real Logto under names of its own, twice, and leaves it as it was.
 func TestLogto(t *testing.T) {
 	endpoint, admin, secret := os.Getenv("LOGTO_TEST_ENDPOINT"), os.Getenv("LOGTO_TEST_ADMIN_ENDPOINT"), os.Getenv("LOGTO_TEST_MANAGEMENT_SECRET")
 	if endpoint == "" || admin == "" || secret == "" {
@@ -73,7 +73,7 @@ func TestLogto(t *testing.T) {
 	s := newSample("http://localhost:3000", "http://app:3000/backchannel-logout", "http://app:3000/webhooks/logto", "ada", "analytical engine")
 	if !*record {
 		s.rename(fmt.Sprint(time.Now().UnixNano()))
-		t.Cleanup(func() { notes.deleteAll(t, api) })
+		t.Cleanup(func() { notes.undo(t, api) })
 	}
 	if err := api.connect(t.Context()); err != nil {
 		t.Fatal(explain(err))
@@ -160,15 +160,31 @@ func (s *sample) rename(suffix string) {
 	}
 }
 
-// deleteAll deletes what was made, the last first.
-func (r *recorder) deleteAll(t *testing.T, api *logto) {
-	for _, e := range slices.Backward(slices.Clone(r.exchanges)) {
-		var made object
-		if _ = json.Unmarshal(e.Answer, &made); !strings.HasPrefix(e.Request, "POST /api/") || made.ID == "" {
+// undo deletes what was made, the last first, and sets back what there is only one of.
+func (r *recorder) undo(t *testing.T, api *logto) {
+	seen := slices.Clone(r.exchanges)
+	for _, e := range slices.Backward(seen) {
+		method, at, _ := strings.Cut(e.Request, " ")
+		var body any
+		switch {
+		case method == http.MethodPost && strings.HasPrefix(at, "/api/"):
+			var made object
+			if _ = json.Unmarshal(e.Answer, &made); made.ID == "" {
+				continue
+			}
+			method, at = http.MethodDelete, at+"/"+made.ID
+		case method == http.MethodPatch && strings.Count(at, "/") == 2:
+			first := slices.IndexFunc(seen, func(e exchange) bool { return e.Request == "GET "+at })
+			before, _ := decoded(seen[first].Answer).(map[string]any)
+			fields := map[string]any{}
+			for name := range decoded(e.Body).(map[string]any) {
+				fields[name] = before[name]
+			}
+			body = fields
+		default:
 			continue
 		}
-		at := strings.TrimPrefix(e.Request, "POST ") + "/" + made.ID
-		if _, err := api.call(context.Background(), http.MethodDelete, at, nil, nil); err != nil {
+		if _, err := api.call(context.Background(), method, at, body, nil); err != nil {
 			t.Error(err)
 		}
 	}
