@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"regexp"
@@ -40,6 +41,8 @@ func TestLogto(t *testing.T) {
 	t.Run("refresh", l.testRefresh)
 	t.Run("resource token", l.testResource)
 	t.Run("organization token", l.testOrganization)
+	t.Run("step-up", l.testStepUp)
+	t.Run("API", l.testAPI)
 	t.Run("errors", l.testErrors)
 	t.Run("sign-out", l.testSignOut)
 	t.Run("back-channel logout", l.testBackchannel)
@@ -208,6 +211,75 @@ func (l *logto) testOrganization(t *testing.T) {
 	}
 	if _, err := session.OrganizationToken(t.Context(), l.member); err != nil {
 		t.Errorf("after the refusal: %v", err)
+	}
+}
+
+// testStepUp: when the person signed in is known where it was asked for, and stays so; a second factor is not, before Logto 1.46.
+func (l *logto) testStepUp(t *testing.T) {
+	p := &person{cookies: map[string]string{}}
+	_, plain := l.session(t, p, auth.SignInOptions{})
+	session, result := l.session(t, p, auth.SignInOptions{MaxAge: time.Minute})
+	if l.client.SignedInWithin(time.Minute, plain.Claims) || !l.client.SignedInWithin(time.Minute, result.Claims) {
+		t.Errorf("auth_time %v, and %v with max_age", plain.Claims.AuthTime, result.Claims.AuthTime)
+	}
+	if _, err := session.AccessToken(t.Context(), "", auth.ForceRefresh()); err != nil {
+		t.Fatal(err)
+	}
+	if claims, err := session.IDTokenClaims(t.Context()); err != nil || claims.AuthTime != result.Claims.AuthTime {
+		t.Errorf("after a refresh auth_time is %v, was %v; %v", claims.AuthTime, result.Claims.AuthTime, err)
+	}
+	query := l.visit(t, p, session, auth.SignInOptions{ACRValues: []string{auth.ACRMFA}})
+	if _, err := session.HandleSignInCallback(t.Context(), query); !errors.Is(err, auth.ErrUnmetAuthentication) {
+		t.Errorf("without a second factor: %v", err)
+	}
+}
+
+// testAPI: a program that only receives tokens knows what they permit, and where.
+func (l *logto) testAPI(t *testing.T) {
+	session, result := l.session(t, &person{cookies: map[string]string{}}, auth.SignInOptions{})
+	verifier, err := auth.NewVerifier(l.config.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resource := l.config.Resources[0]
+	plain, err := session.AccessToken(t.Context(), resource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within, err := session.AccessToken(t.Context(), resource, auth.WithOrganization(l.member))
+	if err != nil {
+		t.Fatal(err)
+	}
+	organization, err := session.OrganizationToken(t.Context(), l.member)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		need   auth.Permission
+		token  auth.Token
+		status int
+	}{
+		{"a resource", auth.Permission{Resource: resource, Scopes: plain.Scopes}, plain, 200},
+		{"a permission that nobody has", auth.Permission{Resource: resource, Scopes: []string{"nonsense"}}, plain, 403},
+		{"another resource", auth.Permission{Resource: l.config.Resources[1]}, plain, 401},
+		{"the resource within the organization", auth.Permission{Resource: resource, Organization: l.member}, within, 200},
+		{"the resource, issued within the organization", auth.Permission{Resource: resource}, within, 401},
+		{"the resource within the organization, issued within none", auth.Permission{Resource: resource, Organization: l.member}, plain, 401},
+		{"the organization", auth.Permission{Organization: l.member}, organization, 200},
+		{"another organization", auth.Permission{Organization: l.stranger}, organization, 401},
+		{"the resource, with an organization's token", auth.Permission{Resource: resource}, organization, 401},
+	} {
+		var caller auth.Caller
+		api := verifier.Require(test.need)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			caller, _ = auth.CallerFrom(r.Context())
+		}))
+		r, w := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody), httptest.NewRecorder()
+		r.Header.Set("Authorization", "Bearer "+string(test.token.Value))
+		api.ServeHTTP(w, r)
+		if w.Code != test.status || w.Code == 200 && (caller.Subject != result.Claims.Subject || caller.Organization != test.need.Organization) {
+			t.Errorf("%s: %d %s, caller %+v", test.name, w.Code, w.Body, caller)
+		}
 	}
 }
 
