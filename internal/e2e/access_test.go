@@ -211,6 +211,19 @@ func (a *afterSignIn) hints(t *testing.T) {
 	a.note("/sign-in?login_hint=…&organization_id=…", "Logto's page: the name is filled in", 0)
 }
 
+// account does not use Logto's own pages: they differ from version to version.
+func (a *afterSignIn) account(t *testing.T) {
+	s := a.newSite(t, "127.0.0.1", func(string) []string { return []string{"SESSION_REVALIDATE=1h", "LOGTO_ACCOUNT_CENTER=true"} })
+	p, b := a.signedIn(t, s)
+	if back := url.QueryEscape(s.url + "/account/done"); b.count(`header a[href^="`+a.endpoint+`/account/security?redirect=`+back+`"]`) != 1 {
+		t.Errorf("no way to the Account Center: %s", within(b, chromedp.Evaluate[string](`document.querySelector("header .menu").innerHTML`)))
+	}
+	a.rename(t, p, "Countess")
+	b.open("/")
+	b.want("/", "Hello, New Comer")
+	a.shows(b, "another name; back by /account/done", "home: Hello", atOnce, func() {}, "/account/done", b.says("Hello, Countess"))
+}
+
 func (a *afterSignIn) api(t *testing.T) {
 	admin := a.admin(t, "/roles")
 	p, b := a.signedIn(t, a.asking, a.join)

@@ -63,6 +63,7 @@ func TestRealLogto(t *testing.T) {
 		{"a magic link", (*afterSignIn).magicLink},
 		{"hints for Logto's page", (*afterSignIn).hints},
 		{"the API for pages and programs", (*afterSignIn).api},
+		{"back from the Account Center", (*afterSignIn).account},
 	} {
 		t.Run(row.name, func(t *testing.T) { row.run(after, t) })
 	}
