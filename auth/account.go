@@ -11,8 +11,11 @@ const (
 	AccountSecurity = "security"
 )
 
-// AccountURL returns the address of a page of Logto's Account Center, where people change what Logto keeps of them; it leads back to
-// redirect. Empty if Config.AccountCenter is false.
+// AccountURL returns the address of a page of Logto's Account Center, where people change what Logto keeps of them. Empty if
+// Config.AccountCenter is false.
+//
+// Logto 1.42 leads back to redirect only from its pages for one task, such as "password", "username" or "email", when that is done.
+// It has the page "profile" only where the Account Center's settings name profile fields.
 func (c *Client) AccountURL(page, redirect, locale string) string {
 	if !c.config.AccountCenter {
 		return ""
