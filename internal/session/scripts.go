@@ -120,7 +120,7 @@ local s, mark = read(KEYS[1])
 if not s then return {0, mark} end
 if ARGV[4] == '1' and type(redis.pcall('ZSCORE', KEYS[2], ARGV[3])) ~= 'string' then return {0} end
 if math.abs(now() - s.seen) < tonumber(ARGV[2]) then return {2} end -- abs: a failover may turn the clock back
-local life = math.min(ARGV[1], s.absolute - now())
+local life = math.max(1, math.min(ARGV[1], s.absolute - now()))
 redis.call('PEXPIRE', KEYS[1], life)
 s.seen = now()
 write(s)
