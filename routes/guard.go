@@ -68,7 +68,8 @@ func RequireOrganizationRole(roles ...string) GuardOption {
 }
 
 // RequirePermission lets only people pass whose access token for the resource has all of the scopes: the token within the active
-// organization, if there is one. It is fetched when it is needed, and kept.
+// organization, if there is one. It is fetched when it is needed, and kept. Logto counts a person's own roles in any organization, and
+// where none is active also those of all their organizations: add RequireOrganization where that is too much.
 func RequirePermission(resource string, scopes ...string) GuardOption {
 	return require(func(r *rights) error {
 		err := r.permission(resource, scopes)
