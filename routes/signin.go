@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gin-gonic/gin"
 
@@ -43,7 +44,7 @@ func (app App) signInOptions(c *gin.Context) auth.SignInOptions {
 		ReturnTo:       localPath(query.Get("return_to")),
 		OrganizationID: matching(isID, query.Get("organization_id")),
 		DirectSignIn:   app.Auth.DirectSignIn(query.Get("direct")),
-		LoginHint:      matching(isHint, query.Get("login_hint")),
+		LoginHint:      hint(query.Get("login_hint")),
 		UILocales:      []string{c.GetString(languageKey)},
 	}
 	login := query.Get("prompt") == "login" || app.asksForPassword(c)
@@ -54,7 +55,7 @@ func (app App) signInOptions(c *gin.Context) auth.SignInOptions {
 	if query.Get("acr_values") == auth.ACRMFA {
 		options.ACRValues = []string{auth.ACRMFA}
 	}
-	token, email := matching(isID, query.Get("one_time_token")), matching(isHint, query.Get("email"))
+	token, email := matching(isID, query.Get("one_time_token")), hint(query.Get("email"))
 	if token != "" && strings.Contains(email, "@") {
 		options.OneTimeToken, options.LoginHint, login = token, email, true
 		c.Header("Referrer-Policy", "no-referrer")
@@ -65,14 +66,20 @@ func (app App) signInOptions(c *gin.Context) auth.SignInOptions {
 	return options
 }
 
-var (
-	isID   = regexp.MustCompile(`^[\w-]{1,128}$`)          // of an organization, and a one-time token
-	isHint = regexp.MustCompile(`^[^\s\pC][^\pC]{0,254}$`) // an e-mail address, a telephone number, a username
-)
+// isID is the form of an organization's ID and of a one-time token.
+var isID = regexp.MustCompile(`^[\w-]{1,128}$`)
 
 // matching returns the text if it is of that form, else nothing.
 func matching(form *regexp.Regexp, text string) string {
 	if !form.MatchString(text) {
+		return ""
+	}
+	return text
+}
+
+// hint returns a text if it may be what a person is called at Logto: an e-mail address, a telephone number, a username.
+func hint(text string) string {
+	if len(text) > 255 || strings.TrimSpace(text) != text || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return ""
 	}
 	return text
