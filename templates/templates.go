@@ -77,9 +77,13 @@ func Parse(asset func(name string) string, messages Messages) (Set, error) {
 	set := Set{pages: make(map[string]*template.Template)}
 	for _, lang := range messages.Languages() {
 		c := constants{lang: lang, asset: asset, messages: messages}
+		shared, err := c.parse(template.New("layout.html"), "layout/*.html", "partials/*.html")
+		if err != nil {
+			return Set{}, fmt.Errorf("parse what pages share in %q: %w", lang, err)
+		}
 		for _, file := range names {
 			name := strings.TrimSuffix(path.Base(file), ".html")
-			page, err := parsePage(c, file)
+			page, err := c.parsePage(shared, file)
 			if err != nil {
 				return Set{}, fmt.Errorf("parse page %s in %q: %w", name, lang, err)
 			}
@@ -89,8 +93,9 @@ func Parse(asset func(name string) string, messages Messages) (Set, error) {
 	return set, nil
 }
 
-func parsePage(c constants, file string) (*template.Template, error) {
-	page := template.New("layout.html").Funcs(template.FuncMap{
+// parse adds files to a page.
+func (c constants) parse(page *template.Template, patterns ...string) (*template.Template, error) {
+	page.Funcs(template.FuncMap{
 		"t":        c.message,
 		"asset":    c.assetURL,
 		"lang":     func() string { return c.lang },
@@ -98,13 +103,24 @@ func parsePage(c constants, file string) (*template.Template, error) {
 		"initial":  initial,
 		"provider": provider,
 	})
-	if _, err := page.ParseFS(files, "layout/*.html", "partials/*.html", file); err != nil {
+	if _, err := page.ParseFS(files, patterns...); err != nil {
 		return nil, err
 	}
 	for _, t := range page.Templates() {
 		if err := c.fold(t.Tree.Root); err != nil {
 			return nil, err
 		}
+	}
+	return page, nil
+}
+
+func (c constants) parsePage(shared *template.Template, file string) (*template.Template, error) {
+	page, err := shared.Clone()
+	if err == nil {
+		page, err = c.parse(page, file)
+	}
+	if err != nil {
+		return nil, err
 	}
 	// The first execution works out the escaping. This one fails for want of data, but a page that can't be
 	// escaped is found out, and no visitor waits for it.
