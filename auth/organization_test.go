@@ -58,10 +58,14 @@ func TestActiveOrganization(t *testing.T) {
 	a.wantActive(t, "")
 
 	a.setOrganization(t, acme, nil)
+	a.idp.Join("grace", acme)
 	if _, err := a.callback(a.visitAs(t, "grace", auth.SignInOptions{Prompt: []auth.Prompt{auth.PromptLogin, auth.PromptConsent}})); err != nil {
 		t.Fatal(err) // in the same browser
 	}
-	a.wantActive(t, "")
+	a.wantActive(t, "") // it was not her choice
+	if left := a.person(t).Left; left != "" {
+		t.Errorf("grace is told that she left %s", left)
+	}
 	a.signIn(t)
 	a.wantActive(t, "") // it was another session
 }
@@ -220,6 +224,9 @@ func TestSignedInWithin(t *testing.T) {
 		if got := a.client.SignedInWithin(time.Minute, claims); got != tt.want {
 			t.Errorf("%s: %t", name, got)
 		}
+	}
+	if a.client.SignedInWithin(200*365*24*time.Hour, auth.IDTokenClaims{}) {
+		t.Error("missing passes for long ago")
 	}
 }
 
