@@ -60,6 +60,11 @@ func (b *tab) tour(at func(page string)) {
 	must(b.t, newPerson(b.t, b.site.url, b.site.logto).signIn(b.t.Context(), "ada"))
 	b.open("/protected/sessions") // here, and in a browser that nobody knows
 	at("sessions")
+	b.open("/protected/access")
+	within(b, chromedp.Click(chromedp.CSS("header summary")))
+	at("access")
+	b.load(403, chromedp.Navigate(b.site.url+"/protected/access/organization"))
+	at("forbidden")
 	b.open("/sign-out")
 	at("sign-out")
 	b.site.logto.On(authtest.Revocation, authtest.Reset).Times(1)
