@@ -28,6 +28,7 @@ func (app App) throttle(c *gin.Context) {
 	if err != nil || result.Allowed > 0 {
 		return
 	}
+	app.Observe(c.Request.Context(), ObservedLimit, "", 1)
 	c.Header("Retry-After", strconv.Itoa(int(math.Ceil(result.RetryAfter.Seconds()))))
 	app.stop(c, &statusError{http.StatusTooManyRequests, "too_many"})
 }

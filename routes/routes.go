@@ -33,7 +33,7 @@ type App struct {
 	Limit    redis_rate.Limit                                                // of one client's requests; zero: none
 	Limiter  *redis_rate.Limiter                                             // which counts them
 	Stopping <-chan struct{}                                                 // closed when the server is about to stop
-	Observe  func(ctx context.Context, event, outcome string, count float64) // told of sign-ins; nil: nobody is
+	Observe  func(ctx context.Context, event, outcome string, count float64) // told of what observe.go lists; nil: nobody is
 
 	contentSecurityPolicy string
 	crossOrigin           *http.CrossOriginProtection
@@ -47,6 +47,9 @@ func New(app App) http.Handler {
 	r.HandleMethodNotAllowed = true
 	r.ContextWithFallback = true    // auth.UserFrom(c) finds what is in the request's context
 	r.RedirectTrailingSlash = false // each page has one address
+	if app.Observe == nil {
+		app.Observe = func(context.Context, string, string, float64) {}
+	}
 	app.trustProxies(r)
 	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
@@ -70,8 +73,8 @@ func New(app App) http.Handler {
 	r.Match(read, "/healthz", healthz)
 	r.Match(read, "/readyz", app.readyz)
 	r.Match(read, "/static/*name", gin.WrapH(app.Static))
-	r.POST(backchannelPath, app.throttle, app.backchannelLogout)
-	r.POST("/webhooks/logto", app.throttle, app.webhook)
+	r.POST(backchannelPath, app.throttle, app.observeCall(ObservedLogout), app.backchannelLogout)
+	r.POST("/webhooks/logto", app.throttle, app.observeCall(ObservedWebhook), app.webhook)
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).

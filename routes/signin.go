@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -118,23 +117,6 @@ func (app App) callback(c *gin.Context) error {
 	app.setCookie(c, passwordCookie, "", 0)
 	c.Redirect(http.StatusSeeOther, localPath(result.ReturnTo))
 	return nil
-}
-
-// ObservedSignIn is the event that App.Observe is told of: a browser came back from Logto. Its outcome is "completed",
-// "canceled" by a browser that went away, or the name of the page that the person reads; see status.
-const ObservedSignIn = "sign_in"
-
-func (app App) observeSignIn(ctx context.Context, err error) {
-	if app.Observe == nil {
-		return
-	}
-	outcome := "completed"
-	if errors.Is(ctx.Err(), context.Canceled) {
-		outcome = "canceled"
-	} else if err != nil {
-		_, outcome = status(err)
-	}
-	app.Observe(ctx, ObservedSignIn, outcome, 1)
 }
 
 // askSignOut changes nothing: a link, an image or a prefetch must not sign anybody out.

@@ -29,6 +29,9 @@ func newEvents(meters metric.MeterProvider) (events, error) {
 	e := events{map[string]metric.Int64Counter{}, lock}
 	for event, about := range map[string]struct{ name, unit, description string }{
 		routes.ObservedSignIn:     {"app.sign_ins", "{sign_in}", "Browsers that came back from Logto."},
+		routes.ObservedLogout:     {"app.backchannel_logouts", "{logout}", "Back-channel logouts that Logto sent."},
+		routes.ObservedWebhook:    {"app.webhooks", "{webhook}", "Webhooks that Logto sent."},
+		routes.ObservedLimit:      {"app.limited_requests", "{request}", "Requests beyond RATE_LIMIT."},
 		session.ObservedStart:     {"app.sessions.started", "{session}", "Sessions that began, by reason."},
 		session.ObservedEnd:       {"app.sessions.ended", "{session}", "Sessions that were ended, by cause; not those that expired."},
 		auth.ObservedRefresh:      {"app.refreshes", "{refresh}", "Refresh tokens sent to Logto."},
@@ -45,7 +48,11 @@ func (o *observer) Event(ctx context.Context, event, outcome string, value float
 	if event == session.ObservedLock {
 		o.events.lock.Record(ctx, value)
 	} else if counter, ok := o.events.counts[event]; ok {
-		counter.Add(ctx, int64(value), metric.WithAttributes(attribute.String("outcome", outcome)))
+		var attributes []attribute.KeyValue
+		if outcome != "" {
+			attributes = append(attributes, attribute.String("outcome", outcome))
+		}
+		counter.Add(ctx, int64(value), metric.WithAttributes(attributes...))
 	}
 }
 

@@ -110,7 +110,9 @@ func newSite(t testing.TB, proxies string) *site {
 	s.logto.On(authtest.Token, s.keepTokens)
 	cfg := config.Defaults()
 	cfg.Server.ListenAddr, cfg.Server.BaseURL, cfg.Server.RateLimit = "127.0.0.1:0", base, "off"
-	cfg.Server.TrustedProxies = strings.Fields(proxies)
+	if cfg.Server.TrustedProxies = strings.Fields(proxies); proxies != "" {
+		cfg.Server.RateLimit = "10/m" // the address is known
+	}
 	cfg.Redis.URL = session.Secret("redis://" + s.redis.Addr())
 	cfg.Logto = auth.Config{
 		Endpoint: s.logto.URL, AppID: options.Apps[0].ID, AppSecret: auth.Secret(options.Apps[0].Secret),
@@ -396,6 +398,30 @@ func TestOutcomes(t *testing.T) {
 			if metrics := s.metrics(t); !strings.Contains(metrics, want) {
 				t.Errorf("%s: no %s in\n%s", tt.name, want, metrics)
 			}
+		}
+	}
+}
+
+// TestCalls: what Logto calls, who it is asked about again, and what is too much.
+func TestCalls(t *testing.T) {
+	t.Setenv("OTEL_METRICS_EXPORTER", "prometheus")
+	t.Setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
+	s := newSite(t, "127.0.0.1")
+	s.signIn(t)
+	s.visit(t, "GET", "/account/done")
+	s.visit(t, "GET", "/")
+	s.visit(t, "POST", "/backchannel-logout")
+	s.visit(t, "POST", "/webhooks/logto")
+	for range 10 {
+		s.visit(t, "GET", "/sign-in")
+	}
+	metrics := s.metrics(t)
+	for _, want := range []string{
+		`app_revalidations_total{outcome="completed"} 1`, `app_backchannel_logouts_total{outcome="refused"} 1`,
+		`app_webhooks_total{outcome="refused"} 1`, "app_limited_requests_total ",
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in\n%s", want, metrics)
 		}
 	}
 }
