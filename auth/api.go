@@ -47,6 +47,7 @@ type Caller struct {
 	ClientID     string // the application that the person uses
 	Organization string // in which the call is made; empty: in none
 	Scopes       []string
+	Claims       AccessTokenClaims // of the access token: the caller's own, or the one that the person has at Logto
 }
 
 type callerKey struct{}
@@ -79,8 +80,7 @@ func (v *Verifier) Require(need Permission) func(http.Handler) http.Handler {
 }
 
 // Authorize verifies the access token of a request's Authorization header (RFC 6750 §2.1), and that it permits what is
-// demanded, there where it is. The request it returns carries the caller ([CallerFrom]) and the token's claims
-// ([AccessTokenFrom]). Answer an error by [Refuse]: [ErrNotAuthenticated] if there is no token, [ErrInvalidToken],
+// demanded, there where it is. The request it returns carries the caller, for [CallerFrom]. Answer an error by [Refuse]: [ErrNotAuthenticated] if there is no token, [ErrInvalidToken],
 // [ErrInsufficientScope], [ErrProvider] if nobody knows; [ErrInvalidOption] if nothing is demanded.
 func (v *Verifier) Authorize(r *http.Request, need Permission) (*http.Request, error) {
 	if need.audience() == "" {
@@ -126,8 +126,7 @@ func (s *Session) Authorize(ctx context.Context, need Permission) (context.Conte
 }
 
 func withCaller(ctx context.Context, claims AccessTokenClaims, need Permission) context.Context {
-	caller := Caller{Subject: claims.Subject, ClientID: claims.ClientID, Organization: need.Organization, Scopes: claims.Scopes()}
-	return WithCaller(WithAccessToken(ctx, claims), caller)
+	return WithCaller(ctx, Caller{claims.Subject, claims.ClientID, need.Organization, claims.Scopes(), claims})
 }
 
 // Refuse answers a request that was not authorized, as RFC 6750 §3 says: 401, without a code if there was no token; 403; 503

@@ -21,9 +21,8 @@ func (a *app) api(t *testing.T, need auth.Permission, options ...auth.VerifierOp
 	}
 	server := httptest.NewServer(verifier.Require(need)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, ok := auth.CallerFrom(r.Context())
-		claims, hasClaims := auth.AccessTokenFrom(r.Context())
-		if !ok || !hasClaims || claims.Subject != caller.Subject {
-			t.Errorf("caller %+v, claims %+v", caller, claims)
+		if !ok || caller.Claims.Subject != caller.Subject || caller.Claims.ID == "" {
+			t.Errorf("caller %+v", caller)
 		}
 		if err := json.NewEncoder(w).Encode(caller); err != nil {
 			t.Error(err)

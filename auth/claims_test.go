@@ -169,15 +169,15 @@ func TestTimes(t *testing.T) {
 
 // TestContext: what a guard puts into the context comes out of it, and nothing else does.
 func TestContext(t *testing.T) {
-	user, claims := &auth.User{Subject: "u"}, auth.AccessTokenClaims{Subject: "c"}
-	withUser, withClaims := auth.WithUser(t.Context(), user), auth.WithAccessToken(t.Context(), claims)
-	if auth.UserFrom(withUser) != user || auth.UserFrom(withClaims) != nil {
-		t.Errorf("%+v, %+v", auth.UserFrom(withUser), auth.UserFrom(withClaims))
+	user, caller := &auth.User{Subject: "u"}, auth.Caller{Subject: "c"}
+	withUser, withCaller := auth.WithUser(t.Context(), user), auth.WithCaller(t.Context(), caller)
+	if auth.UserFrom(withUser) != user || auth.UserFrom(withCaller) != nil {
+		t.Errorf("%+v, %+v", auth.UserFrom(withUser), auth.UserFrom(withCaller))
 	}
-	if got, ok := auth.AccessTokenFrom(withClaims); !ok || got.Subject != "c" {
+	if got, ok := auth.CallerFrom(withCaller); !ok || got.Subject != "c" {
 		t.Errorf("%+v, %t", got, ok)
 	}
-	if got, ok := auth.AccessTokenFrom(withUser); ok || got.Subject != "" {
+	if got, ok := auth.CallerFrom(withUser); ok || got.Subject != "" {
 		t.Errorf("%+v, %t", got, ok)
 	}
 }

@@ -36,16 +36,3 @@ func OrganizationFrom(ctx context.Context) (Organization, bool) {
 	}
 	return user.Organization, true
 }
-
-type accessTokenKey struct{}
-
-// WithAccessToken returns a context that carries the claims of the access token that a request came with.
-func WithAccessToken(ctx context.Context, claims AccessTokenClaims) context.Context {
-	return context.WithValue(ctx, accessTokenKey{}, claims)
-}
-
-// AccessTokenFrom returns the claims that an API's guard put into the context; false if there are none.
-func AccessTokenFrom(ctx context.Context) (AccessTokenClaims, bool) {
-	claims, ok := ctx.Value(accessTokenKey{}).(AccessTokenClaims)
-	return claims, ok
-}

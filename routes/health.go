@@ -27,8 +27,8 @@ func (app App) isStopping() bool {
 	}
 }
 
-// readyz says whether requests can be served: 200 when Redis is there and the server is to stay, else 503. Without Logto, people who are signed in
-// can be served, so its state is only told.
+// readyz says whether requests can be served: 200 when Redis is there and the server is to stay, else 503. Without Logto,
+// people who are signed in can be served, so its state is only told.
 func (app App) readyz(c *gin.Context) {
 	if app.isStopping() {
 		c.JSON(http.StatusServiceUnavailable, gin.H{"server": "stopping"})

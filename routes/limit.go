@@ -41,7 +41,7 @@ func (app App) clientAddress(c *gin.Context) netip.Prefix {
 	peer := parseAddress(c.RemoteIP())
 	isProxy := app.isProxy(address) ||
 		app.secure() && len(app.Proxies) == 0 ||
-		c.GetHeader("X-Forwarded-For") != "" && !app.isProxy(peer) && (peer.IsPrivate() || peer.IsLoopback())
+		c.GetHeader("X-Forwarded-For") != "" && !app.Trusts(c.Request) && (peer.IsPrivate() || peer.IsLoopback())
 	if isProxy || !address.IsValid() {
 		return netip.Prefix{}
 	}
@@ -51,6 +51,12 @@ func (app App) clientAddress(c *gin.Context) netip.Prefix {
 	}
 	network, _ := address.Prefix(bits) // valid, by what is above
 	return network
+}
+
+// Trusts reports whether a request comes from a trusted proxy, so that what it says of the client and of its trace counts.
+func (app App) Trusts(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && app.isProxy(peer.Addr().Unmap().WithZone(""))
 }
 
 // isProxy reports whether an address is a trusted proxy's.

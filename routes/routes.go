@@ -29,11 +29,13 @@ type App struct {
 	Messages *i18n.Catalog
 	BaseURL  string // the public address, without a slash at its end
 	Log      *slog.Logger
-	Proxies  []netip.Prefix                                                  // who may say for which client they speak
-	Limit    redis_rate.Limit                                                // of one client's requests; zero: none
-	Limiter  *redis_rate.Limiter                                             // which counts them
-	Stopping <-chan struct{}                                                 // closed when the server is about to stop
-	Observe  func(ctx context.Context, event, outcome string, count float64) // told of what observe.go lists; nil: nobody is
+	Proxies  []netip.Prefix      // who may say for which client they speak
+	Limit    redis_rate.Limit    // of one client's requests; zero: none
+	Limiter  *redis_rate.Limiter // which counts them
+	Stopping <-chan struct{}     // closed when the server is about to stop
+
+	// Observe is told of what observe.go lists; nil: nobody is.
+	Observe func(ctx context.Context, event, outcome string, count float64)
 
 	contentSecurityPolicy string
 	crossOrigin           *http.CrossOriginProtection

@@ -88,7 +88,6 @@ func TestWaysIntoSignIn(t *testing.T) {
 	if a.header.Get("Referrer-Policy") != "no-referrer" {
 		t.Errorf("Referrer-Policy %q", a.header.Get("Referrer-Policy"))
 	}
-	s.logto.On(authtest.Discovery, authtest.Status(502))
 	other := newSite(t)
 	other.logto.On(authtest.Discovery, authtest.Status(502))
 	b = other.browser(t)

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -153,7 +151,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	handler := routes.New(routes.App{
+	app := routes.App{
 		Auth:     client,
 		Sessions: s.store,
 		Pages:    pages,
@@ -166,12 +164,10 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Limiter:  redis_rate.NewLimiter(s.rdb),
 		Stopping: s.stopping,
 		Observe:  observe,
-	})
+	}
+	handler := routes.New(app)
 	if s.observer != nil {
-		handler = s.observer.Handler(handler, func(r *http.Request) bool {
-			peer, err := netip.ParseAddrPort(r.RemoteAddr)
-			return err == nil && slices.ContainsFunc(proxies, func(proxy netip.Prefix) bool { return proxy.Contains(peer.Addr().Unmap()) })
-		})
+		handler = s.observer.Handler(handler, app.Trusts)
 	}
 	return handler, nil
 }

@@ -18,7 +18,7 @@ var listed = map[attribute.Key]bool{
 	"url.scheme": true, "url.template": true, "network.protocol.version": true,
 	"db.system": true, "pool.name": true, "state": true, "status": true, "type": true, "error_type": true,
 	"go.memory.type": true, "outcome": true,
-	"server.address": true, "server.port": true, // whom we call: see listedServer
+	"server.address": true, "server.port": true, // whom we call: see isListedServer
 }
 
 func isListed(kv attribute.KeyValue) bool { return listed[kv.Key] }
