@@ -9,7 +9,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"example.com/logto-gin-starter/auth"
-	"example.com/logto-gin-starter/internal/session"
 )
 
 // Permission is what an API demands whose every address is for one resource; see RequireToken and RequireCaller.
@@ -39,7 +38,7 @@ func (app App) RequireToken(need func(*gin.Context) auth.Permission) gin.Handler
 // RequireCaller is RequireToken for an API that our own pages call too: who sends no token is known by the session's cookie, and
 // may what their own token would permit. A request of another site's page is refused as a form's would be.
 func (app App) RequireCaller(need func(*gin.Context) auth.Permission) gin.HandlerFunc {
-	byToken, load := app.RequireToken(need), app.loadSession(session.WithTokens)
+	byToken, load := app.RequireToken(need), app.handle(app.loadSession)
 	return func(c *gin.Context) {
 		wanted := need(c)
 		if c.GetHeader("Authorization") == "" && (wanted.Resource != "" || wanted.Organization != "") {

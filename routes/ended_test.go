@@ -139,7 +139,7 @@ func (r *redisServer) ended() []string {
 	return slices.DeleteFunc(r.Keys(), func(key string) bool {
 		if strings.HasPrefix(key, "sid:") {
 			members, _ := r.ZMembers(key)
-			return !slices.Contains(members, "ended")
+			return !slices.ContainsFunc(members, func(member string) bool { return strings.HasSuffix(member, "ended") })
 		}
 		return !strings.HasPrefix(key, "ended:")
 	})

@@ -40,7 +40,7 @@ func guarded(change ...func(*setup)) func(*setup) {
 					c.String(http.StatusOK, "%s in %q", auth.UserFrom(c).Subject, organization.Name)
 				}
 				page(app, engine, path, app.Authenticated(guard), pass)
-				engine.POST(path, app.loadSession(), app.Authenticated(guard), pass)
+				engine.POST(path, app.handle(app.loadSession), app.Authenticated(guard), pass)
 			}
 			ask := func(c *gin.Context) {
 				r := app.rights(c)

@@ -80,7 +80,7 @@ func New(app App) http.Handler {
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).
-	visitors := []gin.HandlerFunc{app.rememberLanguage, app.loadSession(), sessions.Sessions("sid", app.Sessions)}
+	visitors := []gin.HandlerFunc{app.rememberLanguage, app.handle(app.loadSession), sessions.Sessions("sid", app.Sessions)}
 	signIn := r.Group("/", app.throttle).Group("/", visitors...) // who is refused costs no look for a session
 	signIn.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
 	signIn.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
@@ -99,11 +99,9 @@ func New(app App) http.Handler {
 	protected.GET("/account/done", app.handle(navigated), app.handle(app.accountDone))
 	protected.Match(read, "/api/me", app.handle(app.me))
 
-	// The same, for pages that need a token: it is read together with the rest of the session.
-	withTokens := r.Group("/", app.rememberLanguage, app.loadSession(session.WithTokens), sessions.Sessions("sid", app.Sessions))
-	withTokens.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
-	withTokens.Match(read, "/protected/tokens", app.Authenticated(), app.handle(app.tokens))
-	withTokens.POST("/protected/tokens", app.Authenticated(), app.handle(app.tokens))
+	protected.Match(read, "/protected/tokens", app.handle(app.tokens))
+	protected.POST("/protected/tokens", app.handle(app.tokens))
+	site.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
 
 	// A line for each guard that there is: what may be seen only by those who have a role, and so on.
 	for path, guard := range map[string]GuardOption{
@@ -114,7 +112,7 @@ func New(app App) http.Handler {
 		"recent":            RequireRecentSignIn(time.Minute),
 		"mfa":               RequireMFA(),
 	} {
-		withTokens.Match(append(read, http.MethodPost), "/protected/access/"+path, app.Authenticated(guard), app.handle(app.access))
+		site.Match(append(read, http.MethodPost), "/protected/access/"+path, app.Authenticated(guard), app.handle(app.access))
 	}
 
 	// For programs with an access token, and for scripts on our own pages.

@@ -14,15 +14,12 @@ const (
 
 // loadSession reads the request's session before anything else does, and answers 503 if that fails: gin-contrib's
 // middleware alone would go on with an empty session, and an outage would look like a sign-out.
-func (app App) loadSession(load ...session.Load) gin.HandlerFunc {
-	return app.handle(func(c *gin.Context) error {
-		browser, err := app.Sessions.Browser(c.Writer, c.Request, load...)
-		if err != nil {
-			return err
-		}
+func (app App) loadSession(c *gin.Context) error {
+	browser, err := app.Sessions.Browser(c.Writer, c.Request)
+	if err == nil {
 		c.Set(browserKey, browser)
-		return nil
-	})
+	}
+	return err
 }
 
 // tryLoadSession is for pages that must not fail without one: their header shows who is signed in, if that can be known.

@@ -137,7 +137,7 @@ func (s *site) build(t testing.TB, client auth.Config) http.Handler {
 
 // page gives a forker's page the middlewares that New's own have.
 func page(app App, engine *gin.Engine, path string, handlers ...gin.HandlerFunc) {
-	engine.Group("/", app.loadSession(), sessions.Sessions("sid", app.Sessions)).GET(path, handlers...)
+	engine.Group("/", app.handle(app.loadSession), sessions.Sessions("sid", app.Sessions)).GET(path, handlers...)
 }
 
 // impatient gives up at once, instead of after seconds, where a provider hangs: at paths with this ending.

@@ -126,9 +126,10 @@ type kind struct {
 // mayStay are the kinds that may be left after all sign-outs, and for how long.
 var mayStay = map[string]time.Duration{
 	"session, the mark of one that has ended": 14 * 24 * time.Hour,
-	"ended":                         time.Hour + 5*time.Minute,
-	"sid, the mark of an end alone": 24*time.Hour + 5*time.Minute, // as the index of a session that lived on after the mark
-	"once":                          time.Hour + 30*time.Second,
+	"ended": time.Hour + 5*time.Minute,
+	"sid":   24*time.Hour + 5*time.Minute, // as an unused session
+	"once":  time.Hour + 30*time.Second,
+	"lock":  2 * time.Second, // of an instance that was killed
 }
 
 // look returns what is in Redis. A key without a lifetime is a violation.
@@ -137,11 +138,10 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 	keys, err := r.client.Keys(t.Context(), "*").Result()
 	must(t, err)
 	lives, sizes := make([]*redis.DurationCmd, len(keys)), make([]*redis.IntCmd, len(keys))
-	hashes, indexes := make([]*redis.MapStringStringCmd, len(keys)), make([]*redis.StringSliceCmd, len(keys))
-	_, _ = r.client.Pipelined(t.Context(), func(p redis.Pipeliner) error { // a key may have ended, or be no hash
+	values := make([]*redis.StringCmd, len(keys))
+	_, _ = r.client.Pipelined(t.Context(), func(p redis.Pipeliner) error { // a key may have ended, or be no string
 		for i, key := range keys {
-			lives[i], sizes[i], hashes[i] = p.PTTL(t.Context(), key), p.MemoryUsage(t.Context(), key), p.HGetAll(t.Context(), key)
-			indexes[i] = p.ZRange(t.Context(), key, 0, -1)
+			lives[i], sizes[i], values[i] = p.PTTL(t.Context(), key), p.MemoryUsage(t.Context(), key), p.Get(t.Context(), key)
 		}
 		return nil
 	})
@@ -149,13 +149,8 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 	kinds := map[string]kind{}
 	for i, key := range keys {
 		name, _, _ := strings.Cut(key, ":")
-		fields := hashes[i].Val()
-		_, untold := fields["h"]
-		if endedMark.MatchString(fields["m"]) && (len(fields) == 1 || len(fields) == 2 && untold) {
+		if name == "session" && endedMark.MatchString(values[i].Val()) {
 			name += ", the mark of one that has ended"
-		}
-		if name == "sid" && slices.Equal(indexes[i].Val(), []string{"ended"}) {
-			name += ", the mark of an end alone"
 		}
 		k := kinds[name]
 		kinds[name] = kind{k.keys + 1, k.bytes + sizes[i].Val(), max(k.longest, lives[i].Val())}
@@ -166,16 +161,13 @@ func (r *redisServer) look(t *testing.T, count *tally) map[string]kind {
 	return kinds
 }
 
-// endedMark is what a session that has ended leaves in its place: why, and when.
-var endedMark = regexp.MustCompile(`^[a-z]+ \d+$`)
+// endedMark is what a session that has ended leaves in its place: why, when, and whether its browser is still to be told.
+var endedMark = regexp.MustCompile(`^[a-z]+ \d+ [01]$`)
 
 // judge judges what is left after everybody has signed out.
 func (t *tally) judge(left map[string]kind) {
-	kills := t.add("instances killed", 0) + t.add("Redis killed", 0)
 	for name, k := range left {
-		// A kill may leave the index of a session that has ended, or not begun, for as long as an unused one lives.
-		byKill := name == "sid" && k.keys <= kills && k.longest < 24*time.Hour+5*time.Minute
-		if k.longest > mayStay[name] && !byKill {
+		if k.longest > mayStay[name] {
 			t.violate(nothingLeft, "%d of %s, for up to %v", k.keys, name, k.longest.Round(time.Second))
 		}
 	}

@@ -175,28 +175,21 @@ func TestCheckKeys(t *testing.T) {
 	server := miniredis.RunT(t)
 	for key, life := range map[string]time.Duration{
 		"session:{x}:ended": 300 * time.Hour, "session:{x}:told": time.Hour, "session:{x}:alive": time.Hour, "session:{x}:odd": time.Hour,
-		"ended:{x}": time.Hour, "ended:{y}": 2 * time.Hour, "once:1": time.Minute, "sid:1": time.Minute, "sid:2": 0,
-		"sid:{x}:mark": 24 * time.Hour, "sid:{y}:mark and session": time.Hour,
+		"ended:{x}": time.Hour, "ended:{y}": 2 * time.Hour, "once:1": time.Minute, "sid:1": time.Minute, "sid:2": 0, "sid:3": 25 * time.Hour,
+		"lock:{x}:1": time.Second, "lock:{x}:2": time.Minute,
 	} {
 		_, id, _ := strings.Cut(key, "}:")
 		switch id {
 		case "":
 			must(t, server.Set(key, "1"))
 		case "odd":
-			server.HSet(key, "m", "other 1", "t", "tokens")
+			must(t, server.Set(key, "other 1 1 tokens"))
 		case "ended":
-			server.HSet(key, "m", "other 1", "h", "1")
+			must(t, server.Set(key, "other 1 1"))
 		case "told":
-			server.HSet(key, "m", "other 1")
-		case "mark and session":
-			_, err := server.ZAdd(key, 1, "xxxx")
-			must(t, err)
-			fallthrough
-		case "mark":
-			_, err := server.ZAdd(key, 2, "ended")
-			must(t, err)
+			must(t, server.Set(key, "other 1 0"))
 		default:
-			server.HSet(key, "m", "1 2 3")
+			must(t, server.Set(key, "1 2 3"))
 		}
 		if life > 0 {
 			server.SetTTL(key, life)
@@ -205,7 +198,7 @@ func TestCheckKeys(t *testing.T) {
 	var count tally
 	left := lookAt(server).look(t, &count)
 	count.judge(left)
-	if count.counts[string(everyKeyEnds)] != 1 || count.counts[string(nothingLeft)] != 3 || left["session"].keys != 2 || left["sid"].keys != 3 {
+	if count.counts[string(everyKeyEnds)] != 1 || count.counts[string(nothingLeft)] != 4 || left["session"].keys != 2 || left["sid"].keys != 3 {
 		t.Errorf("%v; left: %v", count.counts, left)
 	}
 }

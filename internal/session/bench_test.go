@@ -68,16 +68,15 @@ func BenchmarkPage(b *testing.B) {
 	j.do(b, s.Store, func(br *Browser) { starts(b, br, "ada", "sid", typicalIdentity, typicalTokens) })
 	must(b, s.rdb.Set(ctx, "page", strings.Repeat("x", 4096), 0).Err())
 	header := j.request(ctx).Header
-	page := func(load ...Load) {
+	page := func() {
 		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
 		r.Header = header
-		if _, err := s.Browser(nil, r, load...); err != nil {
+		if _, err := s.Browser(nil, r); err != nil {
 			b.Error(err)
 		}
 	}
 	for name, run := range map[string]func(){
-		"signed in":   func() { page() },
-		"with tokens": func() { page(WithTokens) },
+		"signed in": page,
 		"GET 4 KiB": func() {
 			httptest.NewRequestWithContext(ctx, "GET", "/", nil)
 			s.rdb.Get(ctx, "page")

@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -42,27 +40,11 @@ type Browser struct {
 	base   []byte           // what values was made from
 }
 
-// record is a session as Redis holds it. Its values are sealed; "" is a value that there is not.
-type record struct {
-	version, sid, words      string
-	since, seen, end, tried  time.Time
-	due                      uint32
-	identity, tokens, values string
-	complete                 bool    // tokens was read too
-	who                      *person // whom identity tells of; nil: nobody is signed in
-}
-
-// Load says what Browser reads beyond what every page needs.
-type Load int
-
-// WithTokens reads the tokens in the same command, for pages that will ask for them.
-const WithTokens Load = 1
-
 // Browser returns the session of the request's browser. It costs one Redis command, or none without a cookie of ours;
-// calls for the same request share one Browser, whatever it costs. Call it in a middleware before any that copies the
-// request. An error wraps [ErrUnavailable], unless the visitor has gone; then answer, and set no cookie.
-func (s *Store) Browser(w http.ResponseWriter, r *http.Request, load ...Load) (*Browser, error) {
-	return s.browser(w, r, s.name, slices.Contains(load, WithTokens))
+// calls for the same request share one Browser. Call it in a middleware before any that copies the request. An error wraps
+// [ErrUnavailable], unless the visitor has gone; then answer, and set no cookie.
+func (s *Store) Browser(w http.ResponseWriter, r *http.Request) (*Browser, error) {
+	return s.browser(w, r, s.name)
 }
 
 type browserKey struct {
@@ -70,7 +52,7 @@ type browserKey struct {
 	name  string
 }
 
-func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, tokens bool) (*Browser, error) {
+func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string) (*Browser, error) {
 	key := browserKey{s, name}
 	b, known := r.Context().Value(key).(*Browser)
 	if !known {
@@ -84,7 +66,7 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, tok
 		b.w = w
 	}
 	if !known {
-		b.failure = b.arrive(r.Context(), tokens)
+		b.failure = b.arrive(r.Context())
 	}
 	if b.failure != nil {
 		return nil, b.failure
@@ -94,7 +76,7 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, tok
 
 // arrive reads the session that the cookie names. A name that Redis doesn't know is dropped, so a visitor can't choose
 // one. Its cookie stays: this request may be a slow one, and the browser may have a new cookie by the time of the answer.
-func (b *Browser) arrive(ctx context.Context, tokens bool) error {
+func (b *Browser) arrive(ctx context.Context) error {
 	for _, c := range b.cookies {
 		if c.Name != b.store.prefix+b.name {
 			continue
@@ -106,29 +88,36 @@ func (b *Browser) arrive(ctx context.Context, tokens bool) error {
 	if b.at == nil {
 		return nil
 	}
-	err := b.read(ctx, tokens)
+	err := b.read(ctx, pageBytes)
 	b.late = b.ending != nil // perhaps a slow request, whose browser has a new session by now
 	return err
 }
 
-// read replaces what is known of the session by what Redis holds now, and extends its idle time.
-func (b *Browser) read(ctx context.Context, tokens bool) error {
-	fields := []string{"m", "h", "d"}
-	if tokens {
-		fields = append(fields, "t")
-	}
-	var reply []any
+// pageBytes is how much of a session is read for a page: all of it, unless it holds tokens for very many APIs.
+const (
+	pageBytes  = 32 << 10
+	wholeBytes = 512 << 20 // the most that Redis keeps in a value
+)
+
+// read replaces what is known of the session by what Redis holds now, up to that many bytes, and extends its idle time.
+func (b *Browser) read(ctx context.Context, most int64) error {
+	var value string
 	err := b.redis.do(ctx, patience, "read session", func(ctx context.Context) (err error) {
-		reply, err = b.redis.rdb.HMGet(ctx, b.at.key(), fields...).Result()
+		value, err = b.redis.rdb.GetRange(ctx, b.at.key(), 0, most-1).Result()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") { // somebody else's, and not a fault of Redis
-			reply, err = []any{"of another type"}, nil
+			value, err = "of another type", nil
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if b.adopt(reply); b.isLive() {
+	if int64(len(value)) == most {
+		if _, ok := parseRecord(value); !ok { // who is in so many organizations
+			return b.read(ctx, wholeBytes)
+		}
+	}
+	if b.adopt(value); b.isLive() {
 		b.touch(ctx)
 	}
 	return nil
@@ -153,36 +142,31 @@ func (b *Browser) touch(ctx context.Context) {
 	switch {
 	case err != nil:
 	case reply[0] == gone:
-		b.adopt(reply[1:])
+		b.adopt(last(reply))
 	case reply[0] == done:
 		_ = b.enterSID(ctx, shortPatience, b.record.sid, b.at, time.Now()) // the margin is for that
 	}
 }
 
-// adopt takes over a session as Redis answers it, the fields m, h, d, and perhaps t, or what is left of it.
-func (b *Browser) adopt(reply []any) {
-	var fields [4]string
-	for i, field := range reply {
-		fields[i] = text(field)
-	}
-	m, h := fields[0], fields[1]
-	fresh := record{identity: h, values: fields[2], tokens: fields[3], complete: len(reply) == len(fields)}
-	ending := parseEnding(m, h, b.at.key())
+// adopt takes over a session as Redis holds it, or what is left of it.
+func (b *Browser) adopt(value string) {
+	fresh, ok := parseRecord(value)
+	ending := parseEnding(value, b.at.key())
 	switch {
-	case fields == [4]string{}:
+	case value == "":
 		b.lose()
 		return
 	case ending != nil:
 		b.ending = ending
 		b.lose()
 		return
-	case !fresh.parse(m):
-		b.discard("times", nil)
+	case !ok:
+		b.discard("line", nil)
 		return
 	}
-	if h != "" {
+	if fresh.identity != "" {
 		var err error
-		if fresh.who, err = b.at.openPerson(h); err != nil {
+		if fresh.who, err = b.at.openPerson(fresh.identity); err != nil {
 			b.discard("identity", err)
 			return
 		}
@@ -206,37 +190,6 @@ func (b *Browser) know(at *place, r record) {
 // lose takes over that the session has ended.
 func (b *Browser) lose() { b.at, b.record, b.late = nil, record{}, true }
 
-// parse reads what scripts keep in clear.
-func (r *record) parse(m string) bool {
-	words := strings.SplitN(m, " ", 8)
-	if len(words) < 8 {
-		return false
-	}
-	var numbers [8]int64
-	for i := range numbers[:7] {
-		if i == 4 {
-			continue
-		}
-		var err error
-		if numbers[i], err = strconv.ParseInt(words[i], 10, 64); err != nil {
-			return false
-		}
-	}
-	r.version, r.sid, r.due, r.words = words[0], words[4], uint32(numbers[5]), words[7]
-	r.seen, r.end, r.since, r.tried = time.UnixMilli(numbers[1]), time.UnixMilli(numbers[2]), time.UnixMilli(numbers[3]), time.UnixMilli(numbers[6])
-	return true
-}
-
-// changes returns the fields that differ from another record's, as a script wants them.
-func (r *record) changes(from record) (args []any) {
-	for _, field := range [][3]string{{"h", r.identity, from.identity}, {"t", r.tokens, from.tokens}, {"d", r.values, from.values}} {
-		if field[1] != field[2] {
-			args = append(args, field[0], field[1])
-		}
-	}
-	return args
-}
-
 // discard makes a session that can't be opened one of nobody. It stays in Redis, for instances of another version may
 // be able to open it.
 func (b *Browser) discard(what string, err error) {
@@ -245,7 +198,7 @@ func (b *Browser) discard(what string, err error) {
 }
 
 // isLive reports whether there is a session that can be read and saved.
-func (b *Browser) isLive() bool { return b.record.version != "" }
+func (b *Browser) isLive() bool { return b.record.version != 0 }
 
 // Identity returns the record that every page reads, not to be written to; nil if nobody is signed in.
 func (b *Browser) Identity(context.Context) ([]byte, error) {
@@ -299,11 +252,17 @@ func (b *Browser) Tokens(ctx context.Context) ([]byte, error) {
 	return b.openTokens(ctx)
 }
 
+// complete reads what a page did not need.
+func (b *Browser) complete(ctx context.Context) error {
+	if !b.record.isCut {
+		return nil
+	}
+	return b.read(ctx, wholeBytes)
+}
+
 func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
-	if b.record.who != nil && !b.record.complete {
-		if err := b.read(ctx, true); err != nil {
-			return nil, err
-		}
+	if err := b.complete(ctx); err != nil {
+		return nil, err
 	}
 	if b.record.who == nil || b.record.tokens == "" {
 		return nil, nil
@@ -337,7 +296,7 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	cookie, at := b.store.mint(tags[0])
 	fresh := record{
 		sid: sid, words: words(b.agent), who: who,
-		identity: at.seal("h", who.marshal()), tokens: at.seal("t", tokens), complete: true,
+		identity: at.seal("h", who.marshal()), tokens: at.seal("t", tokens),
 	}
 	old := b.record
 	keep := b.isLive() && (old.who == nil || old.who.subject == who.subject)
@@ -356,7 +315,7 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	}
 	if err != nil {
 		// It may have begun, even if only an answer was lost. No cookie leads there; else it ends unused.
-		_, _, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)
+		_, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)
 		return err
 	}
 	if b.isLive() && !keep {
@@ -379,16 +338,18 @@ func (b *Browser) write(ctx context.Context, at *place, fresh *record, began tim
 	}
 	args := []any{
 		b.store.cfg.IdleTimeout.Milliseconds(), b.store.cfg.AbsoluteTimeout.Milliseconds(),
-		began.UnixMilli(), at.id, fresh.sid, fresh.words,
+		began.UnixMilli(), at.id, fresh.sid, fresh.words, fresh.body(),
 	}
-	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys, append(args, fresh.changes(record{})...)...)
+	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys, args...)
 	if err != nil {
 		return err
 	}
 	if reply[0] == refused {
 		return errOvertaken
 	}
-	fresh.parse(text(reply[1]))
+	if err := fresh.parseLine(last(reply)); err != nil {
+		return err
+	}
 	outcome := "visitor"
 	if fresh.who != nil {
 		outcome = "sign_in"
@@ -403,12 +364,13 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 	if b.at == nil {
 		return nil
 	}
-	_, version, values, err := b.redis.end(ctx, patience, b.at, ByPerson)
-	if err != nil || !keep || version == b.record.version {
+	_, value, err := b.redis.end(ctx, patience, b.at, ByPerson)
+	was, _ := parseRecord(value)
+	if err != nil || !keep || was.version == b.record.version {
 		return err
 	}
 	next := *fresh
-	next.values = b.reseal(values, at)
+	next.values = b.reseal(was.values, at)
 	if reply, err := b.redis.save(ctx, at, *fresh, &next, ""); err != nil || reply[0] != done {
 		return err
 	}
@@ -424,7 +386,7 @@ func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byt
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isLive() {
-		if err := b.read(ctx, true); err != nil {
+		if err := b.read(ctx, wholeBytes); err != nil {
 			return err
 		}
 	}
@@ -466,8 +428,11 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 		if !b.isLive() {
 			return fmt.Errorf("save session: %w", ErrEnded)
 		}
+		if err := b.complete(ctx); err != nil {
+			return err
+		}
 		next, err := change()
-		if err != nil || len(next.changes(b.record)) == 0 {
+		if err != nil || next.identity == b.record.identity && next.tokens == b.record.tokens && next.values == b.record.values {
 			return err
 		}
 		holder, err := holderOf(ctx, b.at)
@@ -485,7 +450,7 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 		case refused:
 			return fmt.Errorf("save session: %w", ErrLockLost)
 		default: // there was a conflict, or it has ended
-			b.adopt(reply[1:])
+			b.adopt(last(reply))
 		}
 	}
 	return fmt.Errorf("save session: %w", ErrConflict)
@@ -493,10 +458,9 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 
 // save runs the script on what makes next of a record, and gives next its version.
 func (c *conn) save(ctx context.Context, at *place, from record, next *record, holder string) ([]any, error) {
-	args := append([]any{from.version, holder}, next.changes(from)...)
-	reply, err := c.run(ctx, patience, "save session", saveScript, []string{at.key()}, args...)
+	reply, err := c.run(ctx, patience, "save session", saveScript, []string{at.key()}, from.version, holder, next.body())
 	if err == nil && reply[0] == done {
-		next.version = text(reply[1])
+		next.version = reply[1].(int64)
 	}
 	return reply, err
 }
@@ -535,7 +499,7 @@ func (b *Browser) EndDead(ctx context.Context) error {
 
 func (b *Browser) end(ctx context.Context, why Why) (was bool, err error) {
 	if b.at != nil {
-		if was, _, _, err = b.redis.end(ctx, patience, b.at, why); err != nil {
+		if was, _, err = b.redis.end(ctx, patience, b.at, why); err != nil {
 			return false, err
 		}
 	}

@@ -157,7 +157,7 @@ func FuzzCookie(f *testing.F) {
 	f.Add(real[:22] + "." + strings.Repeat("A", 43))
 	f.Add("}" + real[1:])
 	f.Add(strings.Repeat("a.", 5000))
-	f.Add(real[:65] + "\n")
+	f.Add(real[:len(real)-1] + "\n")
 	f.Fuzz(func(t *testing.T, cookie string) {
 		at := find(cookie)
 		if at != nil && (cookie != real && len(cookie) != len(real) || strings.ContainsAny(at.key(), "\r\n \x00*")) {

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strconv"
@@ -55,22 +57,21 @@ func (b *Browser) Tell(ctx context.Context) bool {
 		return false
 	}
 	b.ending.told = true
-	first := int64(0)
-	err := b.redis.do(ctx, shortPatience, "note that the browser was told", func(ctx context.Context) (err error) {
-		first, err = b.redis.rdb.HDel(ctx, b.ending.key, "h").Result()
-		return err
-	})
-	return err == nil && first == 1
+	reply, err := b.redis.run(ctx, shortPatience, "note that the browser was told", tellScript, []string{b.ending.key})
+	return err == nil && reply[0] == done
 }
 
-// parseEnding reads the mark of a session that has ended; nil if m is none.
-func parseEnding(m, h, key string) *Ending {
-	why, at, _ := strings.Cut(m, " ")
-	seconds, err := strconv.ParseInt(at, 10, 64) // of a session it is several numbers
-	if err != nil || !slices.Contains([]Why{ByPerson, ByOther, ByLogout, ByAccount, ByGrant}, Why(why)) {
+// parseEnding reads the mark of a session that has ended; nil if it is none.
+func parseEnding(mark, key string) *Ending {
+	words := strings.Split(mark, " ")
+	if len(words) != 3 || !slices.Contains([]Why{ByPerson, ByOther, ByLogout, ByAccount, ByGrant}, Why(words[0])) {
 		return nil
 	}
-	return &Ending{Why: Why(why), At: time.Unix(seconds, 0), key: key, told: h == ""}
+	seconds, err := strconv.ParseInt(words[1], 10, 64)
+	if err != nil {
+		return nil
+	}
+	return &Ending{Why: Why(words[0]), At: time.Unix(seconds, 0), key: key, told: words[2] != "1"}
 }
 
 // SignInLife is for how long a sign-in that has begun can start a session, at most.
@@ -140,15 +141,14 @@ func (s *Store) MarkDue(ctx context.Context, subject string) (count int, err err
 	return count, nil
 }
 
-// end ends one session, and reports whether there was one, and which version and sealed values it had.
-func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why) (was bool, version, values string, err error) {
+// end ends one session, and reports whether there was one, and what it was.
+func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why) (was bool, value string, err error) {
 	reply, err := c.run(ctx, limit, "end session", endScript, []string{at.key(), at.person()}, at.id, string(why))
 	if err != nil || reply[0] != done {
-		return false, "", "", err
+		return false, "", err
 	}
 	c.observe(ctx, ObservedEnd, string(why), 1)
-	c.leaveSID(ctx, text(reply[3]), at.tag, at.id)
-	return true, text(reply[1]), text(reply[2]), nil
+	return true, last(reply), nil
 }
 
 // endAll ends the sessions of a person's tags; see endAllScript.
@@ -159,66 +159,60 @@ func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why 
 		if err != nil {
 			return count, err
 		}
-		for pair := range slices.Chunk(reply[1:], 2) {
+		ended := int(reply[1].(int64))
+		for range ended {
 			c.observe(ctx, ObservedEnd, string(why), 1)
-			c.leaveSID(ctx, text(pair[1]), tag, text(pair[0]))
-			count++
 		}
+		count += ended
 	}
 	return count, nil
 }
 
-// sid:hash leads from a provider's session ID to the sessions that began with it: it is a sorted set like a person's, of
-// their tags and what tells their IDs apart. It is in another slot than they are. So a session enters it after it has
-// begun and before its cookie is set, that nobody has one that can't be found; and leaves it after its end, or else is
-// forgotten a little later than an unused session. The mark of an end from outside is in it too, under "ended".
+// sid:xxxx leads from a provider's session ID to the person whose sessions began with it. It is in another slot than they
+// are. So a session enters it after it has begun and before its cookie is set, that nobody has one that can't be found; and
+// is forgotten a little later than when it is not used any more. One key is for all session IDs whose hash begins with the
+// same, for a key costs Redis more than what is in it: a sorted set, by the time at which each is forgotten, of the rest of
+// the hash and the person's tag. The mark of an end from outside is in it too.
 
-const sidMargin = 5 * time.Minute
+const (
+	sidMargin = 5 * time.Minute
+	sidBucket = 4 // of the hash
+)
 
-func sidKey(hashed string) string { return "sid:" + hashed }
+func sidKey(hashed string) string         { return "sid:" + hashed[:sidBucket] }
+func sidMember(hashed, tag string) string { return hashed[sidBucket:] + tag }
+func sidMark(hashed string) string        { return hashed[sidBucket:] + "ended" }
 
-func sidMember(tag, id string) string { return tag + id[:4] }
-
-// hashSID is short, for it lies in Redis twice: 72 bits tell all sessions apart. Of none it is "-".
+// hashSID is short, for it lies in Redis twice: 64 bits tell all sessions apart. Of none it is "-".
 func hashSID(sid string) string {
 	if sid == "" {
 		return "-"
 	}
-	return hash("sid", sid)[:12]
+	sum := sha256.Sum256([]byte(format + " sid\x00" + sid))
+	return hex.EncodeToString(sum[:8])
 }
 
-// enterSID puts a session into the index, or keeps it there for as long as the session.
+// enterSID puts a session's person into the index, or keeps it there for as long as the session.
 func (b *Browser) enterSID(ctx context.Context, limit time.Duration, hashed string, at *place, began time.Time) error {
 	if hashed == "-" {
 		return nil
 	}
-	reply, err := b.redis.run(ctx, limit, "index sid", enterSIDScript, []string{sidKey(hashed)}, sidMember(at.tag, at.id),
-		began.Add(markLife).UnixMilli(), (b.store.cfg.IdleTimeout + sidMargin).Milliseconds())
+	reply, err := b.redis.run(ctx, limit, "index sid", enterSIDScript, []string{sidKey(hashed)}, sidMember(hashed, at.tag),
+		sidMark(hashed), began.Add(markLife).UnixMilli(), (b.store.cfg.IdleTimeout + sidMargin).Milliseconds())
 	if err == nil && reply[0] == refused {
 		return errOvertaken
 	}
 	return err
 }
 
-// leaveSID is only for the room it frees: what it leaves is forgotten by itself.
-func (c *conn) leaveSID(ctx context.Context, hashed, tag, id string) {
-	if hashed == "-" {
-		return
-	}
-	_ = c.do(ctx, shortPatience, "leave sid", func(ctx context.Context) error {
-		return c.rdb.ZRem(ctx, sidKey(hashed), sidMember(tag, id)).Err()
-	})
-}
-
 // endSID returns the tags to which a provider's session ID leads, and leaves the mark of its end.
 func (c *conn) endSID(ctx context.Context, hashed string) (tags []string, err error) {
-	reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, markLife.Milliseconds())
+	reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
 	if err != nil {
 		return nil, err
 	}
 	for _, member := range reply[1:] {
-		tag := text(member)
-		if tag = tag[:min(len(tag), encoding.EncodedLen(idSize))]; isID(tag) && !slices.Contains(tags, tag) {
+		if tag, ok := strings.CutPrefix(text(member), hashed[sidBucket:]); ok && isID(tag) {
 			tags = append(tags, tag)
 		}
 	}

@@ -72,7 +72,7 @@ func TestEnding(t *testing.T) {
 					t.Errorf("Save = %v", err)
 				}
 				key := find(j["sid"]).key()
-				if mark := s.redis.HGet(key, "m"); !strings.Contains(mark, " ") || mark[0] <= '9' || len(mark) > 28 {
+				if mark := s.value(key); !isMark(mark) || len(mark) > 28 {
 					t.Errorf("mark %q", mark)
 				}
 				want := DefaultConfig().AbsoluteTimeout - time.Hour
@@ -138,8 +138,8 @@ func TestOvertaken(t *testing.T) {
 					if start(began, "ada", "sid") || start(time.Now().Add(-time.Millisecond), "ada", "sid") {
 						t.Error("a sign-in from before the end started a session")
 					}
-					if index := s.sids(); len(index) > 0 {
-						t.Errorf("indexes of no session: %v", index)
+					if left := s.sid("sid"); hadSession != slices.ContainsFunc(left, isID) {
+						t.Errorf("the index has %v", left)
 					}
 					if !start(began, "bob", "another") || !start(time.Now(), "ada", "sid") {
 						t.Error("another's sign-in, or one from after the end, started none")
@@ -270,91 +270,79 @@ func TestTryLock(t *testing.T) {
 	})
 }
 
-// sids are the indexes by a provider's session ID, without marks.
-func (s *site) sids() []string {
-	return slices.DeleteFunc(s.redis.Keys(), func(key string) bool {
-		return !strings.HasPrefix(key, "sid:") || s.isSIDMark(key)
+// sid returns what the index leads to from a provider's session ID: tags, and "ended" for the mark of an end.
+func (s *site) sid(sid string) (found []string) {
+	hashed := hashSID(sid)
+	members, _ := s.redis.ZMembers(sidKey(hashed))
+	for _, member := range members {
+		if what, ok := strings.CutPrefix(member, hashed[sidBucket:]); ok {
+			found = append(found, what)
+		}
+	}
+	return found
+}
+
+// What Redis keeps of a provider's session ID lives as long as the session, and is forgotten soon after it is not used any more.
+func TestSIDEndsWithTheSession(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "sid")
+		for range 10 {
+			time.Sleep(20 * time.Hour)
+			if j.who(t, s.Store) != "ada" || len(s.sid("sid")) != 1 {
+				t.Errorf("at a visit: %v", s.sid("sid"))
+			}
+		}
+		time.Sleep(24*time.Hour + sidMargin)
+		if s.redis.Exists(sidKey(hashSID("sid"))) {
+			t.Errorf("left: %v", s.sid("sid"))
+		}
 	})
 }
 
-// What Redis keeps of a provider's session ID ends with the session: at once if it is ended, and soon after if it is not used.
-func TestSIDEndsWithTheSession(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, s *site, j jar){
-		"sign-out": func(t *testing.T, s *site, j jar) { j.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) }) },
-		"dead grant": func(t *testing.T, s *site, j jar) {
-			j.do(t, s.Store, func(b *Browser) { must(t, b.EndDead(t.Context())) })
-		},
-		"logout": func(t *testing.T, s *site, j jar) { _, err := s.EndBy(t.Context(), "ada", ""); must(t, err) },
-		"by sid": func(t *testing.T, s *site, j jar) { _, err := s.EndBy(t.Context(), "", "sid"); must(t, err) },
-		"another browser": func(t *testing.T, s *site, j jar) {
-			other := jar{}
-			other.signIn(t, s.Store, "ada", "")
-			b, _ := other.load(t, s.Store)
-			_, err := b.EndOther(t.Context(), find(j["sid"]).id)
-			must(t, err)
-		},
-		"not used": func(t *testing.T, s *site, j jar) { time.Sleep(24*time.Hour + sidMargin) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
-				j := jar{}
-				j.signIn(t, s.Store, "ada", "sid")
-				for range 10 { // it lives as long as the session
-					time.Sleep(20 * time.Hour)
-					j.who(t, s.Store)
-				}
-				if j.who(t, s.Store) != "ada" || len(s.sids()) != 1 {
-					t.Errorf("after 10 visits: %v", s.sids())
-				}
-				end(t, s, j)
-				if left := s.sids(); len(left) != 0 {
-					t.Errorf("left: %v", left)
-				}
-			})
-		})
-	}
-	// Two sessions of one provider's session: the index stays for the second.
-	s, one, two := newSite(t, DefaultConfig(), Options{}), jar{}, jar{}
-	one.signIn(t, s.Store, "ada", "sid")
-	two.signIn(t, s.Store, "ada", "sid")
-	for _, j := range []jar{two, one} {
-		if len(s.sids()) != 1 {
-			t.Error("the index is gone before the last session")
-		}
-		j.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) })
-	}
-	if left := s.sids(); len(left) != 0 {
-		t.Errorf("left: %v", left)
-	}
-	// Signing in anew within one provider's session moves it along.
-	j := jar{}
-	j.signIn(t, s.Store, "bob", "bob's")
-	j.signIn(t, s.Store, "bob", "bob's")
-	if n, err := s.EndBy(t.Context(), "", "bob's"); n != 1 || err != nil {
-		t.Errorf("EndBy = %d, %v", n, err)
-	}
-}
-
-// The index by a provider's session ID forgets who didn't come back; and after an end it is kept as a mark, and no longer.
-func TestSIDIndexForgets(t *testing.T) {
+// One key is for several session IDs: each leads to its own person, and forgets itself.
+func TestSIDsShareAKey(t *testing.T) {
 	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
-		stays, key := jar{}, sidKey(hashSID("sid"))
-		jar{}.signIn(t, s.Store, "ada", "sid")
-		for range 2 {
-			stays.signIn(t, s.Store, "ada", "sid")
-			time.Sleep(20 * time.Hour)
-			stays.who(t, s.Store)
+		first, second := "sid 0", ""
+		for i := 1; second == ""; i++ {
+			if sid := fmt.Sprint("sid ", i); sidKey(hashSID(sid)) == sidKey(hashSID(first)) {
+				second = sid
+			}
 		}
-		if members, err := s.redis.ZMembers(key); len(members) != 1 || err != nil {
-			t.Errorf("the index has %v, %v", members, err)
-		}
-		if n, err := s.EndBy(t.Context(), "", "sid"); n != 1 || err != nil {
+		ada, bob := jar{}, jar{}
+		ada.signIn(t, s.Store, "ada", first)
+		time.Sleep(20 * time.Hour)
+		bob.signIn(t, s.Store, "bob", second)
+		if n, err := s.EndBy(t.Context(), "", second); n != 1 || err != nil {
 			t.Errorf("EndBy = %d, %v", n, err)
 		}
-		if life := s.redis.TTL(key); life <= SignInLife || life > markLife {
-			t.Errorf("the mark lives %v", life)
+		if got := ada.who(t, s.Store) + bob.who(t, s.Store); got != "ada" {
+			t.Errorf("signed in after the end of bob's: %q", got)
+		}
+		time.Sleep(23 * time.Hour)
+		ada.who(t, s.Store)
+		time.Sleep(2 * time.Hour)
+		carol := jar{}
+		carol.signIn(t, s.Store, "carol", second) // bob's is past
+		if got := s.sid(second); len(got) != 1 || !isID(got[0]) {
+			t.Errorf("left: %v", got)
+		}
+		if n, err := s.EndBy(t.Context(), "", first); n != 1 || err != nil {
+			t.Errorf("EndBy = %d, %v", n, err)
 		}
 	})
+}
+
+// Two sessions of one provider's session end with it, also when one of them has ended before.
+func TestSIDOfSeveral(t *testing.T) {
+	s, one, two, three := newSite(t, DefaultConfig(), Options{}), jar{}, jar{}, jar{}
+	for _, j := range []jar{one, two, three, three} {
+		j.signIn(t, s.Store, "ada", "sid")
+	}
+	one.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) })
+	if n, err := s.EndBy(t.Context(), "", "sid"); n != 2 || err != nil {
+		t.Errorf("EndBy = %d, %v", n, err)
+	}
 }
 
 // A grant may turn out to be dead when the page has long gone on: what its handler reads is left alone, and what it saves is

@@ -26,7 +26,7 @@ func TestForgery(t *testing.T) {
 		j.signIn(t, store, "mallory", "")
 		attacker := find(j["sid"]) // derives from the cookie alone
 		forged := person{begun: time.Now(), subject: "ada", identity: []byte("identity of ada")}
-		s.redis.HSet(store.find(j["sid"]).key(), "h", attacker.seal("h", forged.marshal()))
+		s.corrupt(store.find(j["sid"]).key(), "", func(r *record) { r.identity = attacker.seal("h", forged.marshal()) })
 		want := ""
 		if key == "" {
 			want = "ada" // which is why there is a warning
@@ -49,9 +49,9 @@ func TestForgedTimes(t *testing.T) {
 		j.signIn(t, s.Store, "ada", "")
 		key := find(j["sid"]).key()
 		forge := func() {
-			m := strings.Split(s.redis.HGet(key, "m"), " ")
+			m := strings.Split(s.line(key), " ")
 			m[1], m[2], m[3] = "9999999999999", "9999999999999", "9999999999999"
-			s.redis.HSet(key, "m", strings.Join(m, " "))
+			s.corrupt(key, strings.Join(m, " "), nil)
 			must(t, s.rdb.Persist(t.Context(), key).Err())
 			must(t, s.rdb.Persist(t.Context(), find(j["sid"]).person()).Err())
 		}

@@ -64,7 +64,7 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 		leave()
 	}
 	b.mu.Lock()
-	if session != nil && b.at == at {
+	if (err == nil || errors.Is(err, ErrEnded)) && b.at == at {
 		b.adopt(session)
 		l.due = b.record.due
 	}
@@ -83,33 +83,33 @@ type lock struct {
 	at     *place
 	holder string    // random: what sets this one apart from all others
 	taken  time.Time // or a little later
-	due    uint32    // the session's, when the lock was taken
+	due    int64     // the session's, when the lock was taken
 }
 
 // acquire takes the lock, and returns the session as it is then, or with [ErrEnded] what is left of it. With a pause it does
 // not wait.
-func (l *lock) acquire(ctx context.Context, pause time.Duration) (session []any, err error) {
+func (l *lock) acquire(ctx context.Context, pause time.Duration) (session string, err error) {
 	for {
 		l.taken = time.Now()
 		reply, err := l.redis.run(ctx, patience, "lock session", acquireScript, []string{l.at.key()},
 			l.holder, l.store.life.Milliseconds(), pause.Milliseconds())
 		if err != nil {
 			l.release(ctx) // perhaps only the answer was lost
-			return nil, err
+			return "", err
 		}
 		switch reply[0] {
 		case gone:
-			return reply[1:], fmt.Errorf("lock session: %w", ErrEnded)
+			return last(reply), fmt.Errorf("lock session: %w", ErrEnded)
 		case done:
-			return reply[1:], nil
+			return last(reply), nil
 		}
 		if pause > 0 {
-			return nil, fmt.Errorf("lock session: %w", errTaken)
+			return "", fmt.Errorf("lock session: %w", errTaken)
 		}
-		left := time.Duration(reply[1].(int64)) * time.Millisecond
+		left := max(time.Millisecond, time.Duration(reply[1].(int64))*time.Millisecond)
 		wait := 25*time.Millisecond + rand.N(225*time.Millisecond)
 		if err := sleep(ctx, min(wait, left)); err != nil {
-			return nil, fmt.Errorf("lock session: %w", err)
+			return "", fmt.Errorf("lock session: %w", err)
 		}
 	}
 }

@@ -62,13 +62,16 @@ func TestLockAdmitsOne(t *testing.T) {
 	})
 }
 
+// lockKeyOf is what the scripts call a session's lock.
+func lockKeyOf(at *place) string { return strings.Replace(at.key(), "session", "lock", 1) }
+
 // Who waited sees what the holder saved, without another read.
 func TestLockReadsAnew(t *testing.T) {
 	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
 		j := jar{}
 		j.signIn(t, s.Store, "ada", "")
-		first, _ := j.load(t, s.Store, WithTokens)
-		second, _ := j.load(t, s.another(t), WithTokens)
+		first, _ := j.load(t, s.Store)
+		second, _ := j.load(t, s.another(t))
 		held, release, err := first.Lock(t.Context())
 		must(t, err)
 		var waiting sync.WaitGroup
@@ -154,7 +157,7 @@ func TestDeadHolder(t *testing.T) {
 		defer releaseThird()
 		_, err = s.conn().run(t.Context(), patience, "release", renewScript, []string{l.at.key()}, l.holder, 0)
 		must(t, err)
-		if s.redis.HGet(l.at.key(), "x") == "" {
+		if !s.redis.Exists(lockKeyOf(l.at)) {
 			t.Error("a late release opened another's lock")
 		}
 	})
@@ -164,12 +167,12 @@ func TestDeadHolder(t *testing.T) {
 func TestLockLost(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		lose   func(s *site, key string)
+		lose   func(s *site, at *place)
 		within time.Duration
 	}{
-		{"taken", func(s *site, key string) { s.redis.HSet(key, "x", "9999999999999 another") }, lockRenewal},
-		{"session ended", func(s *site, key string) { s.redis.Del(key) }, lockRenewal},
-		{"Redis away", func(s *site, _ string) { s.redis.SetError("LOADING Redis is loading the dataset in memory") }, lockLife},
+		{"taken", func(s *site, at *place) { _ = s.redis.Set(lockKeyOf(at), "another") }, lockRenewal},
+		{"session ended", func(s *site, at *place) { _, _, _ = s.conn().end(context.Background(), patience, at, ByOther) }, lockRenewal},
+		{"Redis away", func(s *site, _ *place) { s.redis.SetError("LOADING Redis is loading the dataset in memory") }, lockLife},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
@@ -179,7 +182,7 @@ func TestLockLost(t *testing.T) {
 				began := time.Now()
 				held, release, err := b.Lock(t.Context())
 				must(t, err)
-				tt.lose(s, find(j["sid"]).key())
+				tt.lose(s, find(j["sid"]))
 				<-held.Done()
 				if took := time.Since(began); took > tt.within || context.Cause(held) != ErrLockLost {
 					t.Errorf("after %v: %v", took, context.Cause(held))
@@ -257,7 +260,7 @@ func TestReleaseAfterCancellation(t *testing.T) {
 		cancel()
 		<-held.Done()
 		release()
-		if x := s.redis.HGet(find(j["sid"]).key(), "x"); x != "" {
+		if s.redis.Exists(lockKeyOf(find(j["sid"]))) {
 			t.Error("the lock is still taken")
 		}
 		if _, _, err := b.Lock(ctx); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), ErrUnavailable.Error()) {

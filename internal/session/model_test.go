@@ -375,7 +375,7 @@ func (m *model) audit() {
 		}
 	}
 	for cookie, s := range m.cookies {
-		mark := m.s.rdb.HGet(m.t.Context(), find(cookie).key(), "m").Val()
+		mark := m.s.value(find(cookie).key())
 		if (mark != "" && !isMark(mark)) != m.alive(s) {
 			m.fail("session of %q: in Redis is %v", s.identity, !m.alive(s))
 		}

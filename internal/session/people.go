@@ -21,7 +21,7 @@ func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 	at, tags := b.tags()
 	var all []Info
 	err := b.redis.each(ctx, tags, func(id string, r record) {
-		browser, system, _ := strings.Cut(r.words, "\n")
+		browser, system, _ := strings.Cut(r.words, "\t")
 		all = append(all, Info{ID: id, Browser: browser, System: system, Since: r.since, Seen: r.seen, Current: id == at.id})
 	})
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *conn) each(ctx context.Context, tags []string, found func(id string, r 
 		}
 		for pair := range slices.Chunk(reply[1:], 2) {
 			var r record
-			if r.parse(text(pair[1])) {
+			if r.parseLine(text(pair[1])) == nil {
 				found(text(pair[0]), r)
 			}
 		}
@@ -66,7 +66,7 @@ func (b *Browser) EndOther(ctx context.Context, id string) (bool, error) {
 		return true, b.End(ctx)
 	}
 	for _, tag := range tags { // which are ours, so only our own is reached
-		was, _, _, err := b.redis.end(ctx, patience, &place{tag: tag, id: id}, ByOther)
+		was, _, err := b.redis.end(ctx, patience, &place{tag: tag, id: id}, ByOther)
 		if was || err != nil {
 			return was, err
 		}
@@ -102,7 +102,7 @@ func (b *Browser) tags() (*place, []string) {
 	return b.at, b.store.tags(b.record.who.subject)
 }
 
-// words says in words what a User-Agent is: browser and system, on two lines. The first match counts, for most of them
+// words says in words what a User-Agent is: browser and system, with a tab between. The first match counts, for most of them
 // claim to be several.
 func words(agent string) string {
 	first := func(names ...[2]string) string {
@@ -122,5 +122,5 @@ func words(agent string) string {
 		[2]string{"iPhone", "iOS"}, [2]string{"iPad", "iPadOS"}, [2]string{"Android", "Android"}, [2]string{"Windows", "Windows"},
 		[2]string{"Mac OS X", "macOS"}, [2]string{"CrOS", "ChromeOS"}, [2]string{"Linux", "Linux"},
 	)
-	return browser + "\n" + system
+	return browser + "\t" + system
 }

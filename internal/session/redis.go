@@ -25,9 +25,9 @@ import (
 // retries are ours, whatever the URL says: a refused connection is known within milliseconds, and a silent Redis costs
 // one bounded wait. Replicas are never read, for one may not know yet who has just signed in or out.
 //
-// A Redis user for this package alone needs the keys session:*, person:*, sid:*, ended:* and once:* (and rate:* for the limit), and the commands
-// hello ping select get set del exists hmget hget hset hdel pexpire pttl time zadd zrem zrange zscore zremrangebyscore
-// evalsha eval; for a Cluster also cluster|slots and asking. With info too, the eviction policy is looked at.
+// A Redis user for this package alone needs the keys session:*, lock:*, person:*, sid:*, ended:* and once:* (and rate:* for the limit),
+// and the commands hello ping select get set getrange setrange del exists pexpire pttl time zadd zrem zrange zscore
+// zremrangebyscore evalsha eval; for a Cluster also cluster|slots and asking. With info too, the eviction policy is looked at.
 func Open(cfg RedisConfig) (redis.UniversalClient, error) {
 	open, err := parse(string(cfg.URL))
 	if err != nil {
@@ -132,6 +132,9 @@ func (c *conn) run(ctx context.Context, limit time.Duration, step string, script
 	})
 	return reply, err
 }
+
+// last returns the last part of an answer if that is a text, else "".
+func last(reply []any) string { return text(reply[len(reply)-1]) }
 
 // text returns what Redis answered if that is a text, else "".
 func text(answer any) string {

@@ -2,18 +2,18 @@ package session
 
 import "github.com/redis/go-redis/v9"
 
-// A session is a hash, session:{tag}:id. It has few fields, for each costs about 50 bytes:
+// A session is a string, session:{tag}:id: one key with one value costs Redis the least. First, a line that scripts read and
+// change in place, so that each number has a width of its own; a space between:
 //
-//	m  in clear, a space between: version, last seen, absolute end, when the sign-in began, hash of the provider's
-//	   session ID or "-", count of reasons to ask the provider again, when that was last tried, browser and system in
-//	   words; a version is a number that each save makes one larger, a time is in ms
-//	h  who is signed in, sealed: a person
-//	t  the tokens record, sealed
-//	d  a forker's values, sealed
-//	x  the lock while it is held: when it ends, a space, who holds it
+//	version, last seen, absolute end, when the sign-in began, hash of the provider's session ID or "-", count of reasons to
+//	ask the provider again, when that was last tried, browser and system in words with a tab between
 //
-// A session that has ended leaves a mark under its key: m is a Why and when, in seconds; h is there until its browser has
-// been told. See ended.go, also for ended:{tag} and sid:hash.
+// A version is a number that each save makes one larger; a time is in ms. What follows is sealed, and for Go alone: see body.
+//
+// lock:{tag}:id holds who holds the session's lock, for as long as they do.
+//
+// A session that has ended leaves a mark under its key: a Why, when, in seconds, and 1 until its browser has been told, then
+// 0. See ended.go, also for ended:{tag} and sid:hash.
 //
 // person:{tag} is a sorted set of a person's session IDs by the time at which each ends if it is not used. That is the
 // time at which Redis forgets the session too, so what is past is dead, and what is not past is alive. A person's session
@@ -21,8 +21,8 @@ import "github.com/redis/go-redis/v9"
 // more, once a minute.
 //
 // Each script is one step for everybody. All keys of one run are in one slot; those of a person's sessions are made from
-// the members of the index, for they can't be known before. The time is always Redis': instances may disagree about it. What a script
-// needs when memory is full begins with a command that frees some, for Redis refuses only the first write.
+// the members of the index, for they can't be known before. The time is always Redis': instances may disagree about it.
+// What must succeed when memory is full begins with a command that needs none, for Redis refuses only the first write.
 
 // script returns one that begins with what several use.
 func script(text string) *redis.Script { return redis.NewScript(library + text) }
@@ -33,41 +33,48 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- read returns a session's m in parts; nil if there is no such session, and then the mark that it may have left. pcall: a
+-- read returns a session's line in parts; nil if there is no such session, and then the mark that it may have left. pcall: a
 -- key of another type is none.
 local function read(key)
-  local m, s = redis.pcall('HGET', key, 'm'), {key = key}
-  if type(m) ~= 'string' then return end
+  local line, s = redis.pcall('GETRANGE', key, 0, 255), {key = key}
+  if type(line) ~= 'string' then return end
   s.version, s.seen, s.absolute, s.since, s.sid, s.due, s.tried, s.words =
-    string.match(m, '^(%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+) (.*)$')
+    string.match(line, '^(%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+) ([^\n]*)\n')
   if s.version then return s end
-  return nil, m
+  return nil, line
 end
 
--- write writes m, and returns it.
-local function write(s)
-  local m = table.concat({s.version, s.seen, s.absolute, s.since, s.sid, s.due, s.tried, s.words}, ' ')
-  redis.call('HSET', s.key, 'm', m)
-  return m
+-- line writes a session's line.
+local function line(s)
+  return string.format('%010.0f %013.0f %013.0f %013.0f %s %010.0f %013.0f %s\n',
+    s.version + 0, s.seen + 0, s.absolute + 0, s.since + 0, s.sid, s.due + 0, s.tried + 0, s.words) -- numbers, not texts
 end
 
--- sessions returns those of a person's index, and drops from it what is none. What another version of this program may have
--- written comes apart: its key and its ID.
+-- write changes the line in place, and for how long the session lives if that is given.
+local function write(s, life)
+  redis.call('PEXPIRE', s.key, life or redis.call('PTTL', s.key))
+  redis.call('SETRANGE', s.key, 0, line(s))
+end
+
+-- put writes a key anew.
+local function put(key, value, life)
+  redis.call('DEL', key)
+  redis.call('SET', key, value, 'PX', math.max(1, life))
+end
+
+-- sessions returns those of a person's index, and drops from it what is none.
 local function sessions(index)
-  local all, others = {}, {}
+  local all = {}
   for _, id in ipairs(redis.call('ZRANGE', index, 0, -1)) do
-    local key = 'session' .. string.sub(index, #'person' + 1) .. ':' .. id
-    local s = read(key)
+    local s = read('session' .. string.sub(index, #'person' + 1) .. ':' .. id)
     if s then
       s.id = id
       all[#all + 1] = s
-    elseif redis.call('EXISTS', key) == 1 then
-      others[#others + 1] = {key = key, id = id}
     else
       redis.call('ZREM', index, id)
     end
   end
-  return all, others
+  return all
 end
 
 -- enter puts a member into an index for its life, and drops from it what is past.
@@ -81,26 +88,16 @@ local function keep(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
 end
 
+-- lock is the key of a session's lock.
+local function lock(key) return 'lock' .. string.sub(key, #'session' + 1) end
+
 -- bury ends a session, and leaves the mark: until the session's absolute end, but where its own browser ended it only for
 -- as long as requests from before may be under way.
 local function bury(s, why)
-  local life = math.max(1, s.absolute - now())
+  local life = s.absolute - now()
   if why == 'person' then life = math.min(life, 300000) end
-  redis.call('DEL', s.key)
-  redis.call('HSET', s.key, 'm', why .. ' ' .. math.floor(now() / 1000), 'h', 1)
-  redis.call('PEXPIRE', s.key, life)
-end
-
--- holder returns who holds a session's lock, and until when.
-local function holder(key)
-  local till, who = string.match(redis.call('HGET', key, 'x') or '', '^(%d+) (.+)$')
-  return who, tonumber(till)
-end
-
--- hold gives the lock to a holder.
-local function hold(key, who, life)
-  redis.call('HDEL', key, 'x')
-  redis.call('HSET', key, 'x', (now() + life) .. ' ' .. who)
+  put(s.key, why .. ' ' .. math.floor(now() / 1000) .. ' 1', life)
+  redis.call('DEL', lock(s.key))
 end
 `
 
@@ -121,23 +118,22 @@ if not s then return {0, mark} end
 if ARGV[4] == '1' and type(redis.pcall('ZSCORE', KEYS[2], ARGV[3])) ~= 'string' then return {0} end
 if math.abs(now() - s.seen) < tonumber(ARGV[2]) then return {2} end -- abs: a failover may turn the clock back
 local life = math.max(1, math.min(ARGV[1], s.absolute - now()))
-redis.call('PEXPIRE', KEYS[1], life)
 s.seen = now()
-write(s)
+write(s, life)
 redis.call('ZADD', KEYS[2], 'XX', now() + life, ARGV[3])
 return {1}`)
 
 // startScript writes a new session, and a person's into the index, unless an end from outside came after the sign-in began.
+// It answers with the session's line.
 // KEYS session, person, and for a person the mark of such an end ·
-// ARGV idle, absolute, when the sign-in began, id, hash of the provider's session ID or "-", words, field, value, …
+// ARGV idle, absolute, when the sign-in began, id, hash of the provider's session ID or "-", words, body
 var startScript = script(`
 local ended = KEYS[3] and redis.call('GET', KEYS[3])
 if ended and tonumber(ended) > tonumber(ARGV[3]) then return {3} end
 local life, since = math.min(ARGV[1], ARGV[2]), KEYS[3] and ARGV[3] or now()
-redis.call('HSET', KEYS[1], unpack(ARGV, 7))
-local m = write({key = KEYS[1], version = 1, seen = now(), absolute = now() + ARGV[2], since = since, sid = ARGV[5],
+local text = line({version = 1, seen = now(), absolute = now() + ARGV[2], since = since, sid = ARGV[5],
   due = 0, tried = 0, words = ARGV[6]})
-redis.call('PEXPIRE', KEYS[1], life)
+redis.call('SET', KEYS[1], text .. ARGV[7], 'PX', life)
 if KEYS[3] then
   enter(KEYS[2], ARGV[4], life)
   keep(KEYS[2], ARGV[2]) -- the index outlives its last member
@@ -148,90 +144,80 @@ if KEYS[3] then
     redis.call('ZREM', KEYS[2], all[i].id)
   end
 end
-return {1, m}`)
+return {1, text}`)
 
-// saveScript writes fields, if the session exists, is in the version that was read, and the lock (if one is claimed) is
-// still the claimant's. An empty value deletes its field. On a conflict it answers with the session as it is.
-// KEYS session · ARGV version, holder or "", field, value, …
+// saveScript replaces a session's body, if the session exists, is in the version that was read, and the lock (if one is
+// claimed) is still the claimant's. On a conflict it answers with the session as it is.
+// KEYS session · ARGV version, holder or "", body
 var saveScript = script(`
 local s, mark = read(KEYS[1])
 if not s then return {0, mark} end
-if ARGV[2] ~= '' and holder(KEYS[1]) ~= ARGV[2] then return {3} end
-if s.version ~= ARGV[1] then
-  return {2, unpack(redis.call('HMGET', KEYS[1], 'm', 'h', 'd', 't'))}
-end
-if ARGV[2] ~= '' then redis.call('HDEL', KEYS[1], ARGV[3]) end -- what the holder of the lock got is saved if memory is full, too
-for i = 3, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
-  else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  end
-end
+if ARGV[2] ~= '' and redis.call('GET', lock(KEYS[1])) ~= ARGV[2] then return {3} end
+if tonumber(s.version) ~= tonumber(ARGV[1]) then return {2, redis.call('GET', KEYS[1])} end
 s.version = s.version + 1
-write(s)
-return {1, tostring(s.version)}`)
+local life = redis.call('PTTL', KEYS[1])
+if ARGV[2] ~= '' then redis.call('DEL', KEYS[1]) end -- what the holder of the lock got is saved if memory is full, too
+redis.call('SET', KEYS[1], line(s) .. ARGV[3], 'PX', math.max(1, life))
+return {1, s.version}`)
 
-// endScript ends a session, and answers with the version, the values and the hash of the provider's session ID that it had.
+// endScript ends a session, and answers with what it was.
 // KEYS session, person · ARGV id, why
 var endScript = script(`
 local s, mark = read(KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 if not s then
-  if mark and string.match(mark, '^%a+ %d+$') then return {0} end
-  return {redis.call('DEL', KEYS[1]), '', '', '-'} -- nobody can read it
+  if mark and string.match(mark, '^%a+ %d+ %d$') then return {0} end
+  return {redis.call('DEL', KEYS[1]), ''} -- nobody can read it
 end
-local values = redis.call('HGET', KEYS[1], 'd') or ''
+local was = redis.call('GET', KEYS[1])
 bury(s, ARGV[2])
-return {1, s.version, values, s.sid}`)
+return {1, was}`)
 
 // endAllScript ends the sessions of an index, except one, and only those with the provider's session ID, or from before a
 // time, if that is given. Without a provider's session ID it leaves a mark, so that no sign-in from before starts one. It
-// answers with the ID of each and the hash of its provider's session ID.
+// answers with how many it ended.
 // KEYS person, mark · ARGV id to keep or "", hash of the provider's session ID or "", why, before or "", life of the mark
 var endAllScript = script(`
-local before, answer = tonumber(ARGV[4]), {1}
-local all, others = sessions(KEYS[1])
-for _, s in ipairs(all) do
+local before, count = tonumber(ARGV[4]), 0
+for _, s in ipairs(sessions(KEYS[1])) do
   if s.id ~= ARGV[1] and (ARGV[2] == '' or s.sid == ARGV[2]) and (not before or tonumber(s.since) < before) then
     bury(s, ARGV[3])
     redis.call('ZREM', KEYS[1], s.id)
-    answer[#answer + 1], answer[#answer + 2] = s.id, s.sid
+    count = count + 1
   end
 end
 if ARGV[2] == '' then
-  for _, s in ipairs(others) do -- whatever they say
-    if s.id ~= ARGV[1] then
-      redis.call('DEL', s.key)
-      redis.call('ZREM', KEYS[1], s.id)
-      answer[#answer + 1], answer[#answer + 2] = s.id, '-'
-    end
-  end
-  local mark = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), before or now())
-  redis.call('DEL', KEYS[2])
-  redis.call('SET', KEYS[2], mark, 'PX', ARGV[5])
+  put(KEYS[2], math.max(tonumber(redis.call('GET', KEYS[2]) or 0), before or now()), ARGV[5])
 end
-return answer`)
+return {1, count}`)
 
 // dueScript gives each session of an index a reason to ask the provider again, and answers with how many there are.
 // KEYS person
 var dueScript = script(`
 local all = sessions(KEYS[1])
 for _, s in ipairs(all) do
-  redis.call('HDEL', s.key, 'm')
   s.due, s.tried = (s.due + 1) % 4294967296, 0
   write(s)
 end
 return {1, #all}`)
 
-// listScript answers with the ID and the m of each session of an index.
+// listScript answers with the ID and the line of each session of an index.
 // KEYS person
 var listScript = script(`
 local answer = {1}
 for _, s in ipairs(sessions(KEYS[1])) do
-  answer[#answer + 1], answer[#answer + 2] = s.id, redis.call('HGET', s.key, 'm')
+  answer[#answer + 1], answer[#answer + 2] = s.id, line(s)
 end
 return answer`)
+
+// tellScript reports whether the browser is still to be told of the end that a mark is of, once.
+// KEYS session
+var tellScript = script(`
+local _, mark = read(KEYS[1])
+local told = mark and string.match(mark, '^(%a+ %d+ )1$')
+if not told then return {0} end
+put(KEYS[1], told .. '0', redis.call('PTTL', KEYS[1]))
+return {1}`)
 
 // acquireScript takes the lock if it is free, or was free and the answer got lost, and answers with the session as it is;
 // else with the time after which it is free at the latest. With a pause it also refuses if it was taken with one within
@@ -240,43 +226,42 @@ return answer`)
 var acquireScript = script(`
 local s, mark = read(KEYS[1])
 if not s then return {0, mark} end
-local who, till = holder(KEYS[1])
-if who and who ~= ARGV[1] and till > now() then return {3, till - now()} end
+local holder = redis.call('GET', lock(KEYS[1]))
+if holder and holder ~= ARGV[1] then return {3, redis.call('PTTL', lock(KEYS[1]))} end
 if ARGV[3] ~= '0' then
   local since = math.abs(now() - s.tried) -- abs: a failover may turn the clock back
   if since < tonumber(ARGV[3]) then return {3, ARGV[3] - since} end
   s.tried = now()
+  write(s)
 end
-redis.call('HDEL', KEYS[1], 'x')
-write(s)
-hold(KEYS[1], ARGV[1], ARGV[2])
-return {1, unpack(redis.call('HMGET', KEYS[1], 'm', 'h', 'd', 't'))}`)
+put(lock(KEYS[1]), ARGV[1], ARGV[2])
+return {1, redis.call('GET', KEYS[1])}`)
 
 // renewScript extends the lock, or with life 0 gives it up, if nobody else has taken it.
 // KEYS session · ARGV holder, life
 var renewScript = script(`
-if holder(KEYS[1]) ~= ARGV[1] then return {3} end
+if redis.call('GET', lock(KEYS[1])) ~= ARGV[1] then return {3} end
 if ARGV[2] == '0' then
-  redis.call('HDEL', KEYS[1], 'x')
+  redis.call('DEL', lock(KEYS[1]))
 else
-  hold(KEYS[1], ARGV[1], ARGV[2])
+  put(lock(KEYS[1]), ARGV[1], ARGV[2])
 end
 return {1}`)
 
-// enterSIDScript puts a session into the index, unless an end from outside came after the sign-in began.
-// KEYS sid · ARGV member, when the sign-in began plus a mark's life, life
+// enterSIDScript puts a person's tag into the index, unless an end from outside came after the sign-in began.
+// KEYS sid · ARGV member, its mark, when the sign-in began plus a mark's life, life
 var enterSIDScript = script(`
-if tonumber(redis.call('ZSCORE', KEYS[1], 'ended') or 0) > tonumber(ARGV[2]) then return {3} end
-enter(KEYS[1], ARGV[1], ARGV[3])
-keep(KEYS[1], ARGV[3])
+if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0) > tonumber(ARGV[3]) then return {3} end
+enter(KEYS[1], ARGV[1], ARGV[4])
+keep(KEYS[1], ARGV[4])
 return {1}`)
 
 // endSIDScript answers with what is in the index, and leaves the mark of an end from outside.
-// KEYS sid · ARGV life of the mark
+// KEYS sid · ARGV mark, its life
 var endSIDScript = script(`
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
-enter(KEYS[1], 'ended', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[1]) -- no longer: what it leads to is about to end
+enter(KEYS[1], ARGV[1], ARGV[2])
+keep(KEYS[1], ARGV[2])
 return {1, unpack(members)}`)
 
 // noteScript notes something for at least some time, and answers whether it was not noted before.

@@ -81,14 +81,14 @@ func openSealed(aeads []cipher.AEAD, sealed, bound string) (value []byte, err er
 // person is who is signed in, as it is sealed: nothing of it can be changed in Redis.
 type person struct {
 	begun    time.Time // bounds the session's life, whatever Redis says
-	due      uint32    // the session's count of reasons to ask the provider again, when it was last asked
+	due      int64     // the session's count of reasons to ask the provider again, when it was last asked
 	subject  string
 	identity []byte // the record that every page reads
 }
 
 func (p person) marshal() []byte {
 	data := binary.BigEndian.AppendUint64(nil, uint64(p.begun.UnixMilli()))
-	data = binary.BigEndian.AppendUint32(data, p.due)
+	data = binary.BigEndian.AppendUint32(data, uint32(p.due))
 	data = binary.BigEndian.AppendUint16(data, uint16(len(p.subject)))
 	return append(append(data, p.subject...), p.identity...)
 }
@@ -110,7 +110,7 @@ func parsePerson(data []byte) (*person, error) {
 	end := head + int(binary.BigEndian.Uint16(data[12:]))
 	return &person{
 		begun:    time.UnixMilli(int64(binary.BigEndian.Uint64(data))),
-		due:      binary.BigEndian.Uint32(data[8:]),
+		due:      int64(binary.BigEndian.Uint32(data[8:])),
 		subject:  string(data[head:end]),
 		identity: data[end:],
 	}, nil
@@ -123,7 +123,7 @@ func (s *Store) tags(subject string) []string {
 	for i, key := range s.keys {
 		if tags[i] = hash("person", subject); key != nil {
 			mac := hmac.New(sha256.New, key)
-			mac.Write([]byte("person\x00" + subject)) // never fails, by its documentation
+			mac.Write([]byte(format + " person\x00" + subject)) // never fails, by its documentation
 			tags[i] = encoding.EncodeToString(mac.Sum(nil)[:idSize])
 		}
 	}
@@ -131,7 +131,7 @@ func (s *Store) tags(subject string) []string {
 }
 
 // format is part of every derivation. Changing it makes all older values unknown, which is to say: signed out.
-const format = "v3"
+const format = "v4"
 
 // derive makes a key, or a public ID, from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
 // already, so that without a server's key there is nothing to extract. purpose tells apart what has the same secret.

@@ -137,7 +137,7 @@ func (s *Store) find(cookie string) *place {
 
 const (
 	secretSize = 32
-	idSize     = 16
+	idSize     = 12 // 96 bits: no two things have the same one, and nobody guesses one
 )
 
 // encoding is strict: one place has one spelling.

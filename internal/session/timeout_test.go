@@ -128,11 +128,11 @@ func TestIdleTimeIsExtendedOnceAMinute(t *testing.T) {
 		inBubble(t, Config{IdleTimeout: tt.idle, AbsoluteTimeout: 14 * 24 * time.Hour}, func(t *testing.T, s *site) {
 			began, j := time.Now(), jar{}
 			j.signIn(t, s.Store, "ada", "sid")
-			got, before := 0, s.redis.HGet(find(j["sid"]).key(), "m")
+			got, before := 0, s.line(find(j["sid"]).key())
 			for next := tt.visits; next <= 10*time.Minute; next += tt.visits {
 				in(began, next)
 				j.who(t, s.Store)
-				if now := s.redis.HGet(find(j["sid"]).key(), "m"); now != before {
+				if now := s.line(find(j["sid"]).key()); now != before {
 					got, before = got+1, now
 				}
 			}

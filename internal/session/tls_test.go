@@ -18,8 +18,8 @@ import (
 )
 
 // The commands and keys that a Redis user for this package needs, and no more.
-const leastUser = "on >p%40ss:word/ resetkeys resetchannels -@all ~session:* ~person:* ~sid:* ~ended:* ~once:* " +
-	"+hello +ping +select +get +set +del +exists +hmget +hget +hset +hdel +pexpire +pttl +time " +
+const leastUser = "on >p%40ss:word/ resetkeys resetchannels -@all ~session:* ~lock:* ~person:* ~sid:* ~ended:* ~once:* " +
+	"+hello +ping +select +get +set +getrange +setrange +del +exists +pexpire +pttl +time " +
 	"+zadd +zrem +zrange +zscore +zremrangebyscore +evalsha +eval"
 
 // With TLS and a user of one's own, by the URL alone.

@@ -1,0 +1,68 @@
+package session
+
+import (
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// record is a session as Redis holds it; scripts.go says how. Its values are sealed; "" is a value that there is not.
+type record struct {
+	version, due             int64
+	sid, words               string
+	since, seen, end, tried  time.Time
+	identity, tokens, values string
+	isCut                    bool    // the tokens were not read
+	who                      *person // whom identity tells of; nil: nobody is signed in
+}
+
+var errLine = errors.New("the line is none of a session's")
+
+// parseRecord reads a session, or as much of it as a page needs: not ok if that is not there.
+func parseRecord(value string) (r record, ok bool) {
+	line, rest, ok := strings.Cut(value, "\n")
+	if !ok || r.parseLine(line) != nil {
+		return record{}, false
+	}
+	for _, part := range []*string{&r.identity, &r.values, &r.tokens} {
+		size, n := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
+		if n <= 0 || size > uint64(len(rest)-n) {
+			r.isCut = true
+			return r, part == &r.tokens
+		}
+		*part, rest = rest[n:n+int(size)], rest[n+int(size):]
+	}
+	return r, true
+}
+
+// body is what follows the line: what every page needs comes first.
+func (r *record) body() []byte {
+	var body []byte
+	for _, part := range []string{r.identity, r.values, r.tokens} {
+		body = append(binary.AppendUvarint(body, uint64(len(part))), part...)
+	}
+	return body
+}
+
+// parseLine reads what scripts keep in clear.
+func (r *record) parseLine(line string) error {
+	words := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 8)
+	if len(words) < 8 {
+		return errLine
+	}
+	var times [4]int64
+	for i, number := range []*int64{&r.version, &times[0], &times[1], &times[2], nil, &r.due, &times[3]} {
+		if number == nil {
+			continue
+		}
+		var err error
+		if *number, err = strconv.ParseInt(words[i], 10, 64); err != nil {
+			return errLine
+		}
+	}
+	r.sid, r.words = words[4], words[7]
+	r.seen, r.end, r.since, r.tried = time.UnixMilli(times[0]), time.UnixMilli(times[1]), time.UnixMilli(times[2]), time.UnixMilli(times[3])
+	return nil
+}
