@@ -8,28 +8,40 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
 // A Claim is one claim that may be absent (it was not asked for), null (the person lacks it), or have a value. A value
-// of a type that it should not have is kept for the JSON, but not given out.
+// of a type that it should not have is kept for the JSON, but not given out: one odd claim must not cost a person their
+// sign-in.
 type Claim[T any] struct {
-	value T
-	valid bool
-	raw   json.RawMessage // as it came; nil: absent
+	raw json.RawMessage // as it came, read when it is asked for; nil: absent
 }
 
 // ClaimOf returns a claim that has a value.
 func ClaimOf[T any](value T) Claim[T] {
-	raw, err := json.Marshal(value)
-	return Claim[T]{value: value, valid: err == nil, raw: raw}
+	raw, _ := json.Marshal(value) // what has no JSON is absent
+	return Claim[T]{raw: raw}
 }
 
 // Get returns the value, if there is one.
-func (c Claim[T]) Get() (T, bool) { return c.value, c.valid }
+func (c Claim[T]) Get() (value T, ok bool) {
+	if c.raw == nil || c.IsNull() {
+		return value, false
+	}
+	var read T
+	if json.Unmarshal(c.raw, &read) != nil {
+		return value, false
+	}
+	return read, true
+}
 
 // Value returns the value, or the zero value of its type if there is none.
-func (c Claim[T]) Value() T { return c.value }
+func (c Claim[T]) Value() T {
+	value, _ := c.Get()
+	return value
+}
 
 // IsZero reports whether the claim is absent; encoding/json asks it for `omitzero`.
 func (c Claim[T]) IsZero() bool { return c.raw == nil }
@@ -45,16 +57,9 @@ func (c Claim[T]) MarshalJSON() ([]byte, error) {
 	return c.raw, nil
 }
 
-// UnmarshalJSON never fails on a value of another type: one odd claim must not cost a person their sign-in.
+// UnmarshalJSON never fails.
 func (c *Claim[T]) UnmarshalJSON(raw []byte) error {
-	*c = Claim[T]{raw: slices.Clone(raw)}
-	if string(raw) == "null" {
-		return nil
-	}
-	var value T
-	if json.Unmarshal(raw, &value) == nil {
-		c.value, c.valid = value, true
-	}
+	c.raw = slices.Clone(raw)
 	return nil
 }
 
@@ -262,11 +267,13 @@ type UserInfo struct {
 
 	// Extra are the claims that this package does not know.
 	Extra map[string]json.RawMessage `json:"-"`
+	// Raw is the answer as it came, to pass on.
+	Raw json.RawMessage `json:"-"`
 }
 
 // UnmarshalJSON keeps unknown claims in Extra.
 func (u *UserInfo) UnmarshalJSON(data []byte) (err error) {
-	*u = UserInfo{}
+	*u = UserInfo{Raw: slices.Clone(data)}
 	u.Extra, err = unmarshalClaims(data, u)
 	return err
 }
@@ -341,14 +348,14 @@ func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err e
 		return nil, fmt.Errorf("%w: the claims are not a JSON object", ErrInvalidToken)
 	}
 	target := reflect.ValueOf(v).Elem()
-	for _, field := range reflect.VisibleFields(target.Type()) {
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		raw, ok := rest[name]
-		if name == "" || name == "-" || !ok {
+	fields := fieldsOf(target.Type())
+	for name, raw := range rest {
+		index, ok := fields[name]
+		if !ok {
 			continue
 		}
 		delete(rest, name)
-		if err := json.Unmarshal(raw, target.FieldByIndex(field.Index).Addr().Interface()); err != nil {
+		if err := json.Unmarshal(raw, target.FieldByIndex(index).Addr().Interface()); err != nil {
 			return nil, fmt.Errorf("%w: claim %s has the wrong type", ErrInvalidToken, name)
 		}
 	}
@@ -356,6 +363,23 @@ func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err e
 		return nil, nil
 	}
 	return rest, nil
+}
+
+var knownFields sync.Map // by type, what fieldsOf returns
+
+// fieldsOf returns where the fields of a struct are, by their names in JSON.
+func fieldsOf(t reflect.Type) map[string][]int {
+	if known, ok := knownFields.Load(t); ok {
+		return known.(map[string][]int)
+	}
+	fields := map[string][]int{}
+	for _, field := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
+			fields[name] = field.Index
+		}
+	}
+	knownFields.Store(t, fields)
+	return fields
 }
 
 func marshalClaims(known any, extra map[string]json.RawMessage) ([]byte, error) {

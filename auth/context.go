@@ -1,17 +1,46 @@
 package auth
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+	"sync"
+)
 
 // User is the person whom a guard let through.
 type User struct {
 	// Subject is the person's stable ID in Logto; what to key own data by.
 	Subject string
-	// Claims are those of the ID token, as of sign-in or the last refresh.
-	Claims IDTokenClaims
 	// Info is what Logto's userinfo endpoint answered for this request; nil unless the guard was asked to fetch it.
 	Info *UserInfo
 	// Organization is the active one, a zero one if none is: see [OrganizationFrom].
 	Organization Organization
+
+	claims func() IDTokenClaims
+}
+
+// Claims are those of the ID token, as of sign-in or the last refresh. They are read when they are first asked for.
+func (u *User) Claims() IDTokenClaims {
+	if u.claims == nil {
+		return IDTokenClaims{}
+	}
+	return u.claims()
+}
+
+// User returns who is signed in. [ErrNotAuthenticated] if nobody is.
+func (s *Session) User(ctx context.Context) (*User, error) {
+	identity, err := s.identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	person, err := personOf(identity)
+	if err != nil {
+		return nil, err
+	}
+	active, _ := person.ActiveOrganization()
+	return &User{Subject: person.Subject, Organization: active, claims: sync.OnceValue(func() (claims IDTokenClaims) {
+		_ = json.Unmarshal(payloadOf(identity), &claims) // it was read before, when it was verified
+		return claims
+	})}, nil
 }
 
 type userKey struct{}

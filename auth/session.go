@@ -36,15 +36,11 @@ func (s *Session) IsAuthenticated(ctx context.Context) (bool, error) {
 // IDTokenClaims returns the claims of the ID token, as verified at sign-in or at the last refresh. [ErrNotAuthenticated] if
 // nobody is signed in.
 func (s *Session) IDTokenClaims(ctx context.Context) (IDTokenClaims, error) {
-	identity, err := s.identity(ctx)
+	user, err := s.User(ctx)
 	if err != nil {
 		return IDTokenClaims{}, err
 	}
-	var claims IDTokenClaims
-	if err := json.Unmarshal(payloadOf(identity), &claims); err != nil {
-		return IDTokenClaims{}, fmt.Errorf("read identity: %w", err)
-	}
-	return claims, nil
+	return user.Claims(), nil
 }
 
 // Person is the little that every page shows of whoever is signed in.

@@ -166,7 +166,7 @@ func TestGuardOptions(t *testing.T) {
 		set.pages = func(app App, engine *gin.Engine) {
 			show := func(c *gin.Context) {
 				user := auth.UserFrom(c.Request.Context())
-				c.JSON(200, gin.H{"sub": user.Subject, "name": user.Claims.Name, "fetched": user.Info})
+				c.JSON(200, gin.H{"sub": user.Subject, "name": user.Claims().Name, "fetched": user.Info})
 			}
 			page(app, engine, "/mine", app.Authenticated(), show)
 			page(app, engine, "/mine/fetched", app.Authenticated(FetchUserInfo), show)

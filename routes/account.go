@@ -47,7 +47,7 @@ func (app App) me(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	claims := auth.UserFrom(ctx).Claims
+	claims := auth.UserFrom(ctx).Claims()
 	answer := me{Subject: person.Subject, Name: person.DisplayName, Roles: claims.Roles.Value(), Organizations: []organization{}}
 	if answer.Roles == nil {
 		answer.Roles = []string{}

@@ -85,7 +85,7 @@ func RequirePermission(resource string, scopes ...string) GuardOption {
 func RequireRecentSignIn(age time.Duration) GuardOption {
 	return require(func(r *rights) error {
 		r.again.Set("max_age", strconv.Itoa(int(age/time.Second)))
-		if claims, err := r.claims(); err != nil || r.app.Auth.SignedInWithin(age, claims) {
+		if user, err := r.user(); err != nil || r.app.Auth.SignedInWithin(age, user.Claims()) {
 			return err
 		}
 		return errReauthentication
@@ -96,7 +96,7 @@ func RequireRecentSignIn(age time.Duration) GuardOption {
 func RequireMFA() GuardOption {
 	return require(func(r *rights) error {
 		r.again.Set("acr_values", auth.ACRMFA)
-		if claims, err := r.claims(); err != nil || claims.ACR.Value() == auth.ACRMFA {
+		if user, err := r.user(); err != nil || user.Claims().ACR.Value() == auth.ACRMFA {
 			return err
 		}
 		return errReauthentication
@@ -125,8 +125,8 @@ func (app App) Authenticated(options ...GuardOption) gin.HandlerFunc {
 	}
 	return app.handle(func(c *gin.Context) error {
 		c.Set(guardKey, g)
-		ctx, session, rights := c.Request.Context(), app.session(c), app.rights(c)
-		claims, err := rights.claims()
+		ctx, rights := c.Request.Context(), app.rights(c)
+		user, err := rights.user()
 		if err != nil {
 			return err
 		}
@@ -135,9 +135,8 @@ func (app App) Authenticated(options ...GuardOption) gin.HandlerFunc {
 				return err
 			}
 		}
-		user := &auth.User{Subject: claims.Subject, Claims: claims, Organization: rights.organization()}
 		if g.fetchUserInfo {
-			info, err := session.FetchUserInfo(ctx)
+			info, err := app.session(c).FetchUserInfo(ctx)
 			if err != nil {
 				return err
 			}
@@ -219,11 +218,10 @@ func lacksPermission(need auth.Permission) error {
 // rights answers what a person may do: for guards, and for templates, so that both have the same answer. What can't be known is
 // a no.
 type rights struct {
-	app    App
-	c      *gin.Context
-	known  *auth.IDTokenClaims
-	active auth.Organization
-	again  url.Values // the parameters of a sign-in that meets all guards so far: the next ID token need not say what this one does
+	app   App
+	c     *gin.Context
+	known *auth.User
+	again url.Values // the parameters of a sign-in that meets all guards so far: the next ID token need not say what this one does
 }
 
 const rightsKey = "rights"
@@ -238,55 +236,49 @@ func (app App) rights(c *gin.Context) *rights {
 	return r
 }
 
-// claims are those of the ID token. They are read once, and the active organization with them: what another tab changes while a
-// guard waits for Logto is for the next request.
-func (r *rights) claims() (auth.IDTokenClaims, error) {
+// user is read once, and the active organization with it: what another tab changes while a guard waits for Logto is for the
+// next request. It is never nil: without a user, one who may do nothing comes with the error.
+func (r *rights) user() (*auth.User, error) {
 	if r.known != nil {
-		return *r.known, nil
+		return r.known, nil
 	}
 	if r.app.browser(r.c) == nil { // such as the page of an outage
-		return auth.IDTokenClaims{}, auth.ErrNotAuthenticated
+		return &auth.User{}, auth.ErrNotAuthenticated
 	}
-	ctx, session := r.c.Request.Context(), r.app.session(r.c)
-	claims, err := session.IDTokenClaims(ctx)
+	user, err := r.app.session(r.c).User(r.c.Request.Context())
 	if err != nil {
-		return claims, err
+		return &auth.User{}, err
 	}
-	person, err := session.Person(ctx)
-	if err != nil {
-		return claims, err
-	}
-	r.known = &claims
-	r.active, _ = person.ActiveOrganization()
-	return claims, nil
+	r.known = user
+	return user, nil
 }
 
 // organization is the active one; zero if none is.
 func (r *rights) organization() auth.Organization {
-	_, _ = r.claims() // without them there is none
-	return r.active
+	user, _ := r.user()
+	return user.Organization
 }
 
 // permission returns why the person has not all of the scopes.
 func (r *rights) permission(resource string, scopes []string) error {
-	if _, err := r.claims(); err != nil {
-		return err
+	user, err := r.user()
+	if err == nil {
+		need := auth.Permission{Resource: resource, Organization: user.Organization.ID, Scopes: scopes}
+		_, err = r.app.session(r.c).Authorize(r.c.Request.Context(), need)
 	}
-	need := auth.Permission{Resource: resource, Organization: r.active.ID, Scopes: scopes}
-	_, err := r.app.session(r.c).Authorize(r.c.Request.Context(), need)
 	return err
 }
 
 // HasRole is RequireRole's question.
 func (r *rights) HasRole(roles ...string) bool {
-	claims, err := r.claims()
-	return err == nil && claims.HasRole(roles...)
+	user, _ := r.user()
+	return user.Claims().HasRole(roles...)
 }
 
 // HasOrganizationRole is RequireOrganizationRole's question.
 func (r *rights) HasOrganizationRole(roles ...string) bool {
-	claims, err := r.claims()
-	return err == nil && claims.HasOrganizationRole(r.organization().ID, roles...)
+	user, _ := r.user()
+	return user.Claims().HasOrganizationRole(user.Organization.ID, roles...)
 }
 
 // HasPermission is RequirePermission's question.

@@ -23,7 +23,7 @@ func threeInstances(t *testing.T) (*site, []string) {
 	t.Helper()
 	merchants := func(app App, engine *gin.Engine) {
 		page(app, engine, "/merchants", app.Authenticated(), app.handle(func(c *gin.Context) error {
-			if !slices.Contains(auth.UserFrom(c).Claims.Roles.Value(), "merchant") {
+			if !slices.Contains(auth.UserFrom(c).Claims().Roles.Value(), "merchant") {
 				return &statusError{http.StatusForbidden, "forbidden"}
 			}
 			c.String(http.StatusOK, "welcome")

@@ -60,7 +60,7 @@ func (app App) tokens(c *gin.Context) error {
 		page.Resources = append(page.Resources, row)
 	}
 	names := app.organizationNames(c)
-	for _, id := range auth.UserFrom(c.Request.Context()).Claims.Organizations.Value() {
+	for _, id := range auth.UserFrom(c.Request.Context()).Claims().Organizations.Value() {
 		row := tokenRow{Name: id, Label: names[id], APIPath: "/api/organizations/" + url.PathEscape(id)}
 		asked := form.Get("organization") == id
 		err := app.fill(c, &row, asked, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
@@ -81,7 +81,7 @@ func (app App) tokens(c *gin.Context) error {
 // organizationNames asks userinfo, for an ID token has only IDs. The page does without if it must.
 func (app App) organizationNames(c *gin.Context) map[string]string {
 	user := auth.UserFrom(c.Request.Context())
-	if len(user.Claims.Organizations.Value()) == 0 || wantsJSON(c) {
+	if len(user.Claims().Organizations.Value()) == 0 || wantsJSON(c) {
 		return nil
 	}
 	info, err := app.session(c).FetchUserInfo(c.Request.Context())

@@ -33,14 +33,14 @@ type claimRow struct {
 func (app App) userInfo(c *gin.Context) error {
 	user := auth.UserFrom(c.Request.Context())
 	if wantsJSON(c) {
-		c.JSON(http.StatusOK, user.Info)
+		c.Data(http.StatusOK, "application/json; charset=utf-8", user.Info.Raw)
 		return nil
 	}
 	info, err := json.Marshal(user.Info)
 	if err != nil {
 		return err
 	}
-	idToken, err := json.Marshal(user.Claims)
+	idToken, err := json.Marshal(user.Claims())
 	if err != nil {
 		return err
 	}
