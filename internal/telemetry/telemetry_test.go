@@ -537,7 +537,7 @@ func TestDemoIsSmall(t *testing.T) {
 	}
 }
 
-// BenchmarkHome is the signed-in home page with telemetry off and on; see also the one in routes.
+// BenchmarkHome is the signed-in home page with telemetry off and on; package bench has it beside its limit.
 func BenchmarkHome(b *testing.B) {
 	c := newCollector(b)
 	for _, bb := range []struct{ name, traces, metrics string }{
