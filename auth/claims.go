@@ -10,28 +10,27 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // A Claim is one claim that may be absent (it was not asked for), null (the person lacks it), or have a value. A value
 // of a type that it should not have is kept for the JSON, but not given out: one odd claim must not cost a person their
 // sign-in.
 type Claim[T any] struct {
-	raw json.RawMessage // as it came, read when it is asked for; nil: absent
+	raw string // the JSON as it came, read when it is asked for; empty: absent
 }
 
 // ClaimOf returns a claim that has a value.
 func ClaimOf[T any](value T) Claim[T] {
 	raw, _ := json.Marshal(value) // what has no JSON is absent
-	return Claim[T]{raw: raw}
+	return Claim[T]{raw: string(raw)}
 }
 
 // Get returns the value, if there is one.
 func (c Claim[T]) Get() (value T, ok bool) {
-	if c.raw == nil || c.IsNull() {
-		return value, false
-	}
 	var read T
-	if json.Unmarshal(c.raw, &read) != nil {
+	if c.raw == "" || c.IsNull() || json.Unmarshal([]byte(c.raw), &read) != nil {
 		return value, false
 	}
 	return read, true
@@ -44,24 +43,23 @@ func (c Claim[T]) Value() T {
 }
 
 // IsZero reports whether the claim is absent; encoding/json asks it for `omitzero`.
-func (c Claim[T]) IsZero() bool { return c.raw == nil }
+func (c Claim[T]) IsZero() bool { return c.raw == "" }
 
 // IsNull reports whether the claim is there without a value.
-func (c Claim[T]) IsNull() bool { return string(c.raw) == "null" }
+func (c Claim[T]) IsNull() bool { return c.raw == "null" }
 
 // MarshalJSON returns what came from Logto.
 func (c Claim[T]) MarshalJSON() ([]byte, error) {
-	if c.raw == nil {
-		return []byte("null"), nil
-	}
-	return c.raw, nil
+	return []byte(cmp.Or(c.raw, "null")), nil
 }
 
 // UnmarshalJSON never fails.
 func (c *Claim[T]) UnmarshalJSON(raw []byte) error {
-	c.raw = slices.Clone(raw)
+	c.read(string(raw))
 	return nil
 }
+
+func (c *Claim[T]) read(raw string) { c.raw = raw }
 
 // Profile is what Logto knows of a person, by the scope that was asked for (OpenID Connect Core §5.1, Logto's docs on
 // user claims). The claims marked "userinfo" are never in an ID token by default.
@@ -344,25 +342,31 @@ func (c AccessTokenClaims) Organization() string {
 // unmarshalClaims fills the fields of the struct that v points to, by their exact names, and returns the rest. It does
 // not leave that to encoding/json, which takes "SUB" for "sub".
 func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err error) {
-	if err := json.Unmarshal(data, &rest); err != nil || rest == nil {
+	object := gjson.ParseBytes(data)
+	if !json.Valid(data) || !object.IsObject() {
 		return nil, fmt.Errorf("%w: the claims are not a JSON object", ErrInvalidToken)
 	}
 	target := reflect.ValueOf(v).Elem()
 	fields := fieldsOf(target.Type())
-	for name, raw := range rest {
+	object.ForEach(func(key, value gjson.Result) bool {
+		name := key.String()
 		index, ok := fields[name]
 		if !ok {
-			continue
+			if rest == nil {
+				rest = map[string]json.RawMessage{}
+			}
+			rest[name] = json.RawMessage(value.Raw)
+			return true
 		}
-		delete(rest, name)
-		if err := json.Unmarshal(raw, target.FieldByIndex(index).Addr().Interface()); err != nil {
-			return nil, fmt.Errorf("%w: claim %s has the wrong type", ErrInvalidToken, name)
+		field := target.FieldByIndex(index).Addr().Interface()
+		if claim, ok := field.(interface{ read(raw string) }); ok {
+			claim.read(value.Raw)
+		} else if json.Unmarshal([]byte(value.Raw), field) != nil {
+			err = fmt.Errorf("%w: claim %s has the wrong type", ErrInvalidToken, name)
 		}
-	}
-	if len(rest) == 0 {
-		return nil, nil
-	}
-	return rest, nil
+		return err == nil
+	})
+	return rest, err
 }
 
 var knownFields sync.Map // by type, what fieldsOf returns

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -391,8 +390,7 @@ func continues(claims IDTokenClaims, old []byte) (before IDTokenClaims, err erro
 
 // sameRights compares the claims from which Logto derives what a person may do.
 func (p Profile) sameRights(q IDTokenClaims) bool {
-	return bytes.Equal(p.Roles.raw, q.Roles.raw) && bytes.Equal(p.Organizations.raw, q.Organizations.raw) &&
-		bytes.Equal(p.OrganizationRoles.raw, q.OrganizationRoles.raw)
+	return p.Roles == q.Roles && p.Organizations == q.Organizations && p.OrganizationRoles == q.OrganizationRoles
 }
 
 // refresh is the request (RFC 6749 §6, with RFC 8707's resource and Logto's organization_id). x/oauth2's own refresh

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -65,7 +64,7 @@ func (c *Client) userInfoOf(ctx context.Context, subject string, token Secret) (
 		return UserInfo{}, err
 	}
 	var info UserInfo
-	if err := json.Unmarshal(body, &info); err != nil {
+	if err := info.UnmarshalJSON(body); err != nil {
 		return UserInfo{}, fmt.Errorf("%w: the answer is not a JSON object of claims", ErrProvider)
 	}
 	if info.Subject == "" || info.Subject != subject {

@@ -50,6 +50,7 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 		return err
 	}
 	c.Header("Vary", "Accept, Accept-Language, Cookie")
+	c.Header("Content-Length", strconv.Itoa(len(html))) // else a long page goes out in chunks
 	c.Data(status, "text/html; charset=utf-8", html)
 	return nil
 }

@@ -99,6 +99,10 @@ func (c *Catalog) Match(acceptLanguage, choice string) string {
 	if slices.Contains(c.languages, choice) {
 		return choice
 	}
+	first, _, _ := strings.Cut(acceptLanguage, ",")
+	if tag, _, _ := strings.Cut(first, "-"); slices.Contains(c.languages, tag) && !strings.Contains(first, ";") {
+		return tag // without a weight, nothing is wanted more; and the matcher takes a while
+	}
 	if len(acceptLanguage) > maxAccept {
 		acceptLanguage = acceptLanguage[:strings.LastIndexByte(acceptLanguage[:maxAccept], ',')+1]
 	}

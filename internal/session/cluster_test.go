@@ -193,7 +193,7 @@ func everything(t *testing.T, s *site) {
 		starts(t, b, "ada", "sid", []byte("identity of ada"), []byte("t"))
 	})
 	j.do(t, s.Store, func(b *Browser) {
-		s.rdb.SetRange(ctx, b.at.key(), int64(len("0000000001 ")), fmt.Sprintf("%013d", 1)) // long not seen
+		s.rdb.SetRange(ctx, b.at.key(), int64(len("0000000001 ")), "1000000000000") // long not seen
 		held, release, err := b.Lock(ctx)
 		must(t, err)
 		must(t, b.Update(held, func(i, tokens []byte) ([]byte, []byte, error) { return i, append(tokens, '!'), nil }))

@@ -176,20 +176,20 @@ func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why 
 
 const (
 	sidMargin = 5 * time.Minute
-	sidBucket = 4 // of the hash
+	sidBucket = 4 // characters of the hash
 )
 
 func sidKey(hashed string) string         { return "sid:" + hashed[:sidBucket] }
 func sidMember(hashed, tag string) string { return hashed[sidBucket:] + tag }
 func sidMark(hashed string) string        { return hashed[sidBucket:] + "ended" }
 
-// hashSID is short, for it lies in Redis twice: 64 bits tell all sessions apart. Of none it is "-".
+// hashSID is short, for it lies in Redis twice: 64 bits tell all sessions apart, and their first 16 the keys. Of none it is "-".
 func hashSID(sid string) string {
 	if sid == "" {
 		return "-"
 	}
 	sum := sha256.Sum256([]byte(format + " sid\x00" + sid))
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:2]) + encoding.EncodeToString(sum[2:8])
 }
 
 // enterSID puts a session's person into the index, or keeps it there for as long as the session.

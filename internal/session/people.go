@@ -59,7 +59,7 @@ func (c *conn) each(ctx context.Context, tags []string, found func(id string, r 
 // EndOther ends one session of this person by its ID, this browser's own too, and reports whether there was one.
 func (b *Browser) EndOther(ctx context.Context, id string) (bool, error) {
 	at, tags := b.tags()
-	if at == nil || !isID(id) {
+	if at == nil || len(id) != shortID {
 		return false, nil
 	}
 	if id == at.id {

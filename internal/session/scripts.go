@@ -3,7 +3,7 @@ package session
 import "github.com/redis/go-redis/v9"
 
 // A session is a string, session:{tag}:id: one key with one value costs Redis the least. First, a line that scripts read and
-// change in place, so that each number has a width of its own; a space between:
+// change in place, so that each number always has as many digits; a space between:
 //
 //	version, last seen, absolute end, when the sign-in began, hash of the provider's session ID or "-", count of reasons to
 //	ask the provider again, when that was last tried, browser and system in words with a tab between
@@ -40,14 +40,15 @@ local function read(key)
   if type(line) ~= 'string' then return end
   s.version, s.seen, s.absolute, s.since, s.sid, s.due, s.tried, s.words =
     string.match(line, '^(%d+) (%d+) (%d+) (%d+) (%S+) (%d+) (%d+) ([^\n]*)\n')
-  if s.version then return s end
-  return nil, line
+  if not s.version then return nil, line end
+  for _, number in ipairs({'version', 'seen', 'absolute', 'since', 'due', 'tried'}) do s[number] = tonumber(s[number]) end
+  return s
 end
 
 -- line writes a session's line.
 local function line(s)
   return string.format('%010.0f %013.0f %013.0f %013.0f %s %010.0f %013.0f %s\n',
-    s.version + 0, s.seen + 0, s.absolute + 0, s.since + 0, s.sid, s.due + 0, s.tried + 0, s.words) -- numbers, not texts
+    s.version, s.seen, s.absolute, s.since, s.sid, s.due, s.tried, s.words)
 end
 
 -- write changes the line in place, and for how long the session lives if that is given.
@@ -130,7 +131,7 @@ return {1}`)
 var startScript = script(`
 local ended = KEYS[3] and redis.call('GET', KEYS[3])
 if ended and tonumber(ended) > tonumber(ARGV[3]) then return {3} end
-local life, since = math.min(ARGV[1], ARGV[2]), KEYS[3] and ARGV[3] or now()
+local life, since = math.min(ARGV[1], ARGV[2]), KEYS[3] and tonumber(ARGV[3]) or now()
 local text = line({version = 1, seen = now(), absolute = now() + ARGV[2], since = since, sid = ARGV[5],
   due = 0, tried = 0, words = ARGV[6]})
 redis.call('SET', KEYS[1], text .. ARGV[7], 'PX', life)
@@ -153,7 +154,7 @@ var saveScript = script(`
 local s, mark = read(KEYS[1])
 if not s then return {0, mark} end
 if ARGV[2] ~= '' and redis.call('GET', lock(KEYS[1])) ~= ARGV[2] then return {3} end
-if tonumber(s.version) ~= tonumber(ARGV[1]) then return {2, redis.call('GET', KEYS[1])} end
+if s.version ~= tonumber(ARGV[1]) then return {2, redis.call('GET', KEYS[1])} end
 s.version = s.version + 1
 local life = redis.call('PTTL', KEYS[1])
 if ARGV[2] ~= '' then redis.call('DEL', KEYS[1]) end -- what the holder of the lock got is saved if memory is full, too
@@ -180,7 +181,7 @@ return {1, was}`)
 var endAllScript = script(`
 local before, count = tonumber(ARGV[4]), 0
 for _, s in ipairs(sessions(KEYS[1])) do
-  if s.id ~= ARGV[1] and (ARGV[2] == '' or s.sid == ARGV[2]) and (not before or tonumber(s.since) < before) then
+  if s.id ~= ARGV[1] and (ARGV[2] == '' or s.sid == ARGV[2]) and (not before or s.since < before) then
     bury(s, ARGV[3])
     redis.call('ZREM', KEYS[1], s.id)
     count = count + 1

@@ -46,7 +46,7 @@ type place struct {
 // place returns the one that a cookie's tag and secret lead to. Its name does not depend on the server's keys, so that a
 // session is found by one command while they are rotated.
 func (s *Store) place(tag string, secret []byte) *place {
-	at := &place{tag: tag, id: encoding.EncodeToString(derive(nil, secret, "session id", idSize))}
+	at := &place{tag: tag, id: hash("session id", string(secret))[:shortID]}
 	for _, key := range s.keys {
 		at.aeads = append(at.aeads, newAEAD(derive(key, secret, "session", secretSize)))
 	}

@@ -137,7 +137,8 @@ func (s *Store) find(cookie string) *place {
 
 const (
 	secretSize = 32
-	idSize     = 12 // 96 bits: no two things have the same one, and nobody guesses one
+	idSize     = 12 // no two things have the same 96 bits, and nobody guesses them
+	shortID    = 12 // characters of a session's ID, which only sets it apart from others under its tag
 )
 
 // encoding is strict: one place has one spelling.

@@ -534,7 +534,7 @@ func TestConflictsAreBounded(t *testing.T) {
 	calls := 0
 	err := b.Update(t.Context(), func(_, tokens []byte) ([]byte, []byte, error) {
 		calls++
-		s.corrupt(key, fmt.Sprintf("%010d", 100+calls)+s.line(key)[10:], nil) // another version
+		s.corrupt(key, fmt.Sprint(2_000_000_000+calls)+s.line(key)[10:], nil) // another version
 		return nil, append(tokens, 'x'), nil
 	})
 	if !errors.Is(err, ErrConflict) || calls != 16 {
@@ -774,7 +774,7 @@ func TestRedisGone(t *testing.T) {
 	unavailable("Lock", func() error { _, _, err := b.Lock(ctx); return err })
 	unavailable("Sessions", func() error { _, err := b.Sessions(ctx); return err })
 	unavailable("EndOthers", func() error { _, err := b.EndOthers(ctx); return err })
-	unavailable("EndOther", func() error { _, err := b.EndOther(ctx, randomID()); return err })
+	unavailable("EndOther", func() error { _, err := b.EndOther(ctx, randomID()[:shortID]); return err })
 	unavailable("UseSignIn", func() error { _, err := b.UseSignIn(ctx, "s", time.Minute); return err })
 	unavailable("EndBy subject", func() error { _, err := s.EndBy(ctx, "ada", ""); return err })
 	unavailable("EndBy sid", func() error { _, err := s.EndBy(ctx, "", "sid"); return err })
