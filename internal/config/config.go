@@ -1,6 +1,6 @@
 // Package config gathers the settings that each package owns, from a YAML file and the environment.
 //
-// Start reading at [Load]. A setting is a field with a `yaml` and an `env` tag, in the package that uses it; to add one,
+// Start reading at [Load]. A setting is a field with a `yaml` and an `env` tag, in the package that uses it. To add one,
 // add the field there and a line in config.yaml. Its type may be any that caarlos0/env knows.
 package config
 
@@ -9,12 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/goccy/go-yaml"
@@ -61,150 +59,39 @@ func Load(path string, environ []string) (Config, error) {
 
 // load reads any struct of sections, each of which can Validate itself.
 func load(sections any, path string, environ []string) error {
-	all := settings(sections)
-	texts, faults := readFile(path, all)
-	faults = append(faults, readEnvironment(environ, all, texts)...)
-	var invalid []error
-	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
-		owner := value.Addr().Interface().(interface{ Validate() error })
-		faults = append(faults, locate(env.ParseWithOptions(owner, env.Options{Environment: texts, FuncMap: lists}), section, all)...)
-		invalid = append(invalid, locate(owner.Validate(), section, all)...)
-	}
-	faults = append(faults, slices.DeleteFunc(invalid, func(err error) bool {
-		name, _, _ := strings.Cut(err.Error(), " ") // what could not be read has its line already
-		return slices.ContainsFunc(faults, func(known error) bool { return strings.HasPrefix(known.Error(), name+" ") })
-	})...)
-	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return errors.Join(faults...)
-}
-
-// setting is one field of a section.
-type setting struct {
-	section, key, env string
-	field             string        // in Go
-	value             reflect.Value // in the Config
-}
-
-func settings(sections any) (all []setting) {
-	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
-		for field, value := range value.Fields() {
-			if name := field.Tag.Get("env"); name != "" {
-				all = append(all, setting{section.Tag.Get("yaml"), field.Tag.Get("yaml"), name, field.Name, value})
-			}
+	file, err := readFile(path)
+	faults, all, variables, unread := unjoin(err), settings(sections), env.ToMap(environ), map[string]bool{}
+	for _, s := range all {
+		if err := s.read(file[s.section][s.key], variables); err != nil {
+			faults, unread[s.env] = append(faults, err), true
+		}
+		if delete(file[s.section], s.key); len(file[s.section]) == 0 {
+			delete(file, s.section)
 		}
 	}
-	return all
-}
-
-func (s setting) fault(problem string) error {
-	return fmt.Errorf("%s (%s.%s in %s) %s", s.env, s.section, s.key, DefaultPath, problem)
-}
-
-// readFile returns what the file says, as it would stand in the environment. A key that nobody knows is a fault, not a
-// silent default.
-func readFile(path string, all []setting) (texts map[string]string, faults []error) {
-	texts = map[string]string{}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && path == DefaultPath {
-		return texts, nil
-	}
-	if err != nil {
-		return texts, []error{err}
-	}
-	var file map[string]map[string]any
-	if err := yaml.Unmarshal(data, &file); err != nil {
-		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
-		return texts, []error{fmt.Errorf("%s: %s", path, line)}
-	}
-	for section, keys := range file {
-		if len(keys) == 0 && !slices.ContainsFunc(all, func(s setting) bool { return s.section == section }) {
+	for section, keys := range file { // what is left would be a silent default
+		if len(keys) == 0 {
 			faults = append(faults, fmt.Errorf("%s: %s is no section", path, section))
 		}
-		for key, value := range keys {
-			i := slices.IndexFunc(all, func(s setting) bool { return s.section == section && s.key == key })
+		for key := range keys {
+			faults = append(faults, fmt.Errorf("%s: %s.%s is no setting", path, section, key))
+		}
+	}
+	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
+		for _, err := range unjoin(value.Addr().Interface().(interface{ Validate() error }).Validate()) {
+			about, ok := err.(interface{ Setting() string })
+			i := slices.IndexFunc(all, func(s setting) bool {
+				return ok && s.section == section.Tag.Get("yaml") && s.field.Name == about.Setting()
+			})
 			if i < 0 {
-				faults = append(faults, fmt.Errorf("%s: %s.%s is no setting", path, section, key))
-			} else if text, problem := all[i].text(value); problem != "" {
-				faults = append(faults, all[i].fault(problem))
-			} else if value != nil { // not the key alone
-				texts[all[i].env] = text
+				faults = append(faults, err)
+			} else if s := all[i]; !unread[s.env] { // else it has its line already
+				faults = append(faults, s.fault(strings.TrimPrefix(err.Error(), s.field.Name+" ")))
 			}
 		}
 	}
-	return texts, faults
-}
-
-// text returns a value of the file as a text, or says what is wrong.
-func (s setting) text(value any) (text, problem string) {
-	items, isList := value.([]any)
-	if s.value.Kind() != reflect.Slice {
-		if _, isText := value.(string); isList || !isText && value != nil && s.value.Kind() == reflect.String { // to YAML, 0123 is the number 83
-			return "", "must be a single text, in quotes if it is a number"
-		}
-		return fmt.Sprint(value), ""
-	}
-	texts := make([]string, len(items))
-	for i, item := range items {
-		text, isText := item.(string)
-		texts[i], isList = text, isList && isText
-	}
-	if !isList && value != nil {
-		return "", "must be a list of texts, in quotes where they are numbers"
-	}
-	return strings.Join(texts, " "), ""
-}
-
-// readEnvironment adds to texts what the environment says, and empties the fields that are set to nothing.
-func readEnvironment(environ []string, all []setting, texts map[string]string) (faults []error) {
-	variables := env.ToMap(environ)
-	for _, s := range all {
-		text, file := variables[s.env], variables[s.env+"_FILE"]
-		if text == "" && file != "" {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				// The cause alone: a secret may stand where the name of its file belongs.
-				faults = append(faults, s.fault(fmt.Sprintf("can't be read, by %s_FILE: %v", s.env, errors.Unwrap(err))))
-			}
-			text = strings.TrimSpace(string(data))
-		}
-		if text != "" {
-			texts[s.env] = strings.TrimSpace(text)
-		}
-		if text, isSet := texts[s.env]; isSet && text == "" {
-			s.value.SetZero() // env would leave the default
-		}
-	}
-	return faults
-}
-
-// lists makes a list of texts one with spaces between, as in LOGTO_SCOPES.
-var lists = map[reflect.Type]env.ParserFunc{
-	reflect.TypeFor[[]string](): func(text string) (any, error) { return strings.Fields(text), nil },
-}
-
-// forms are the words for a value of a type.
-var forms = map[reflect.Type]string{
-	reflect.TypeFor[time.Duration](): "a duration such as 90s, 30m or 24h",
-	reflect.TypeFor[bool]():          "true or false",
-	reflect.TypeFor[int]():           "a whole number",
-	reflect.TypeFor[float64]():       "a number",
-	reflect.TypeFor[url.URL]():       "a URL",
-}
-
-// locate names the settings of a section that errors are about.
-func locate(err error, section reflect.StructField, all []setting) (faults []error) {
-	for _, err := range unjoin(err) {
-		if failed, ok := err.(env.ParseError); ok { // its own text holds the value
-			err = &fault{failed.Name, "must be " + cmp.Or(forms[failed.Type], "a valid "+failed.Type.String())}
-		}
-		about, ok := err.(interface{ Setting() string })
-		i := slices.IndexFunc(all, func(s setting) bool { return ok && s.section == section.Tag.Get("yaml") && s.field == about.Setting() })
-		if i >= 0 {
-			err = all[i].fault(strings.TrimPrefix(err.Error(), all[i].field+" "))
-		}
-		faults = append(faults, err)
-	}
-	return faults
+	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(faults...)
 }
 
 func unjoin(err error) []error {
@@ -212,4 +99,97 @@ func unjoin(err error) []error {
 		return joined.Unwrap()
 	}
 	return slices.DeleteFunc([]error{err}, func(err error) bool { return err == nil })
+}
+
+func readFile(path string) (sections map[string]map[string]any, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == DefaultPath {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := yaml.Unmarshal(data, &sections); err != nil {
+		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+		return nil, fmt.Errorf("%s: %s", path, line)
+	}
+	return sections, nil
+}
+
+// setting is one field of a section.
+type setting struct {
+	section, key, env string
+	field             reflect.StructField
+	value             reflect.Value // in the Config
+}
+
+func settings(sections any) (all []setting) {
+	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
+		for field, value := range value.Fields() {
+			if name := field.Tag.Get("env"); name != "" {
+				all = append(all, setting{section.Tag.Get("yaml"), field.Tag.Get("yaml"), name, field, value})
+			}
+		}
+	}
+	return all
+}
+
+// fault never gets the value: it may be a secret.
+func (s setting) fault(problem string) error {
+	return fmt.Errorf("%s (%s.%s in %s) %s", s.env, s.section, s.key, DefaultPath, problem)
+}
+
+// read sets the field to what the environment says, or else the file.
+func (s setting) read(inFile any, variables map[string]string) error {
+	fromFile, problem := s.text(inFile)
+	if problem != "" {
+		return s.fault(problem)
+	}
+	text, path := variables[s.env], variables[s.env+"_FILE"]
+	if text == "" && path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil { // the cause alone: a secret may stand where the name of its file belongs
+			return s.fault(fmt.Sprintf("can't be read, by %s_FILE: %v", s.env, errors.Unwrap(err)))
+		}
+		text = strings.TrimSpace(string(data))
+	}
+	if text == "" && inFile == nil {
+		return nil
+	}
+	text = strings.TrimSpace(cmp.Or(text, fromFile))
+	if s.field.Type.Kind() == reflect.Slice {
+		text, s.field.Tag = strings.Join(strings.Fields(text), " "), `envSeparator:" " `+s.field.Tag
+	}
+	// In a struct of its own: there, an empty text gives the zero value and not the default.
+	alone := reflect.New(reflect.StructOf([]reflect.StructField{s.field}))
+	if err := env.ParseWithOptions(alone.Interface(), env.Options{Environment: map[string]string{s.env: text}}); err != nil {
+		return s.fault("must be " + cmp.Or(forms[s.field.Type.String()], "a valid "+s.field.Type.String()))
+	}
+	s.value.Set(alone.Elem().Field(0))
+	return nil
+}
+
+var forms = map[string]string{
+	"time.Duration": "a duration such as 90s, 30m or 24h", "url.URL": "a URL",
+	"bool": "true or false", "int": "a whole number", "float64": "a number",
+}
+
+// text returns a value of the file as it would stand in the environment, or says what is wrong.
+func (s setting) text(value any) (text, problem string) {
+	want, problem := s.field.Type, "must be a single text, in quotes if it is a number" // to YAML, 0123 is the number 83
+	items, ok := value.([]any)
+	if want.Kind() == reflect.Slice {
+		want, problem = want.Elem(), "must be a list of texts, in quotes where they are numbers"
+	} else {
+		items, ok = []any{value}, true
+	}
+	for _, item := range items {
+		kind := reflect.ValueOf(item).Kind()
+		ok = ok && kind != reflect.Map && kind != reflect.Slice && (kind == reflect.String || want.Kind() != reflect.String)
+		text += fmt.Sprint(item, " ")
+	}
+	if !ok && value != nil {
+		return "", problem
+	}
+	return text, ""
 }

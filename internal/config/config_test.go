@@ -41,11 +41,6 @@ func TestShippedFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, list := range []*[]string{&got.Server.TrustedProxies, &got.Logto.Scopes, &got.Logto.Resources, &got.Logto.DirectSignIn} {
-		if len(*list) == 0 {
-			*list = nil
-		}
-	}
 	got.Logto.SecretAgain, want.Logto.SecretAgain = nil, nil // functions can't be compared
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("config.yaml sets\n%#v, the default is\n%#v", got, want)
@@ -109,14 +104,15 @@ type ofEachType struct {
 	Life     time.Duration  `yaml:"life" env:"T_LIFE"`
 	Link     url.URL        `yaml:"link" env:"T_LINK"`
 	List     []string       `yaml:"list" env:"T_LIST"`
-	Networks []netip.Prefix `yaml:"networks" env:"T_NETWORKS" envSeparator:" "`
+	Numbers  []int          `yaml:"numbers" env:"T_NUMBERS"`
+	Networks []netip.Prefix `yaml:"networks" env:"T_NETWORKS"`
 }
 
 func (ofEachType) Validate() error { return nil }
 
 func TestTypes(t *testing.T) {
 	link := url.URL{Scheme: "https", Host: "a.example", Path: "/b"}
-	was := ofEachType{"before", 1, 1.5, true, time.Minute, link, []string{"before"}, nil}
+	was := ofEachType{"before", 1, 1.5, true, time.Minute, link, []string{"before"}, []int{1}, nil}
 	for _, tt := range []struct {
 		name, file string
 		environ    []string
@@ -124,14 +120,16 @@ func TestTypes(t *testing.T) {
 		faults     []string
 	}{
 		{name: "nothing", want: was},
-		{"file", "test: {text: a, number: 7, share: 0.25, on: false, life: 5s, link: \"https://b.example\", list: [a, b], networks: [10.0.0.0/8]}", nil,
-			ofEachType{"a", 7, 0.25, false, 5 * time.Second, url.URL{Scheme: "https", Host: "b.example"}, []string{"a", "b"}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, nil},
-		{"environment", "test: {number: 3}", []string{"T_TEXT=b c", "T_NUMBER=-8", "T_SHARE=2", "T_ON=0", "T_LIFE=1h", "T_LINK=https://c.example", "T_LIST= c  d ", "T_NETWORKS=10.0.0.0/8 ::1/128"},
-			ofEachType{"b c", -8, 2, false, time.Hour, url.URL{Scheme: "https", Host: "c.example"}, []string{"c", "d"}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}}, nil},
-		{"set to nothing", "test: {text: \"\", list: []}", []string{"T_NUMBER= ", "T_SHARE= ", "T_ON= ", "T_LIFE= ", "T_LINK= "}, ofEachType{}, nil},
-		{"wrong in the file", "test: {number: 1.5, share: a-secret, on: maybe, life: 60, link: [a-secret], networks: [a-secret]}", nil, ofEachType{}, []string{
+		{"file", "test: {text: a, number: 7, share: 0.25, on: false, life: 5s, link: \"https://b.example\", list: [a, \"b,c\"], numbers: [7, 8], networks: [10.0.0.0/8]}", nil,
+			ofEachType{"a", 7, 0.25, false, 5 * time.Second, url.URL{Scheme: "https", Host: "b.example"}, []string{"a", "b,c"}, []int{7, 8}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, nil},
+		{"environment", "test: {number: 3}", []string{"T_TEXT=b c", "T_NUMBER=-8", "T_SHARE=2", "T_ON=0", "T_LIFE=1h", "T_LINK=https://c.example", "T_LIST= c  d ", "T_NUMBERS=-1 2", "T_NETWORKS=10.0.0.0/8  ::1/128"},
+			ofEachType{"b c", -8, 2, false, time.Hour, url.URL{Scheme: "https", Host: "c.example"}, []string{"c", "d"}, []int{-1, 2}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}}, nil},
+		{"NAME_FILE", "", []string{"T_NUMBER_FILE=" + write(t, "number", "7\n"), "T_LINK_FILE=" + write(t, "link", "https://d.example\n"), "T_NUMBERS_FILE=" + write(t, "numbers", "5\n6\n")},
+			ofEachType{"before", 7, 1.5, true, time.Minute, url.URL{Scheme: "https", Host: "d.example"}, []string{"before"}, []int{5, 6}, nil}, nil},
+		{"set to nothing", "test: {text: \"\", list: [], numbers: []}", []string{"T_NUMBER= ", "T_SHARE= ", "T_ON= ", "T_LIFE= ", "T_LINK= "}, ofEachType{}, nil},
+		{"wrong in the file", "test: {number: 1.5, share: a-secret, on: maybe, life: 60, link: [a-secret], numbers: [[a-secret]], networks: [a-secret]}", nil, ofEachType{}, []string{
 			"T_LIFE (test.life in config.yaml) must be a duration such as 90s, 30m or 24h", "T_LINK (test.link in config.yaml) must be a single text",
-			"T_NETWORKS (test.networks in config.yaml) must be a valid []netip.Prefix", "T_NUMBER (test.number in config.yaml) must be a whole number",
+			"T_NETWORKS (test.networks in config.yaml) must be a valid []netip.Prefix", "T_NUMBER (test.number in config.yaml) must be a whole number", "T_NUMBERS (test.numbers in config.yaml) must be a list",
 			"T_ON (test.on in config.yaml) must be true or false", "T_SHARE (test.share in config.yaml) must be a number",
 		}},
 		{"wrong in the environment", "", []string{"T_NUMBER=99999999999999999999", "T_SHARE=a-secret", "T_ON=a-secret", "T_LIFE=a-secret", "T_LINK=://a-secret"}, ofEachType{}, []string{

@@ -5,12 +5,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
+
+	"example.com/logto-gin-starter/auth"
 )
 
 // Server is where the application is found, what is in front of it, and how it ends.
@@ -29,33 +30,21 @@ type Server struct {
 
 // Validate returns every fault, joined.
 func (s Server) Validate() error {
-	var faults []error
-	if !isListenAddr(s.ListenAddr) {
-		faults = append(faults, &fault{"ListenAddr", "must look like :3000 or 127.0.0.1:3000, with a port up to 65535"})
+	_, badProxies := s.Proxies()
+	_, badLimit := s.Limit()
+	faults := []error{badProxies, badLimit}
+	_, port, err := net.SplitHostPort(s.ListenAddr)
+	if _, unknown := net.LookupPort("tcp", port); err != nil || port == "" || unknown != nil { // a number, or a name such as http
+		faults = append(faults, &auth.SettingError{Name: "ListenAddr", Problem: "must look like :3000 or 127.0.0.1:3000, with a port up to 65535"})
 	}
 	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
 	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
-		faults = append(faults, &fault{"BaseURL", "must be an http or https URL without a path, such as https://www.example.com"})
-	}
-	if _, err := s.Proxies(); err != nil {
-		faults = append(faults, err)
-	}
-	if _, err := s.Limit(); err != nil {
-		faults = append(faults, err)
+		faults = append(faults, &auth.SettingError{Name: "BaseURL", Problem: "must be an http or https URL without a path, such as https://www.example.com"})
 	}
 	if s.ShutdownDelay < 0 {
-		faults = append(faults, &fault{"ShutdownDelay", "must not be negative"})
+		faults = append(faults, &auth.SettingError{Name: "ShutdownDelay", Problem: "must not be negative"})
 	}
 	return errors.Join(faults...)
-}
-
-func isListenAddr(address string) bool {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil || port == "" {
-		return false
-	}
-	_, err = net.LookupPort("tcp", port) // a number, or a name such as http
-	return err == nil
 }
 
 // Proxies returns TrustedProxies as networks.
@@ -66,30 +55,23 @@ func (s Server) Proxies() (networks []netip.Prefix, err error) {
 			network, err = address.WithZone("").Prefix(address.BitLen())
 		}
 		if err != nil {
-			return nil, &fault{"TrustedProxies", "must be addresses and networks such as 10.1.2.3 or 10.0.0.0/8"}
+			return nil, &auth.SettingError{Name: "TrustedProxies", Problem: "must be addresses and networks such as 10.1.2.3 or 10.0.0.0/8"}
 		}
 		networks = append(networks, network)
 	}
 	return networks, nil
 }
 
-var rate = regexp.MustCompile(`^([1-9][0-9]{0,8})/([smh])$`)
-
 // Limit returns what RateLimit says: requests for each second, minute or hour; zero if there is no limit.
 func (s Server) Limit() (redis_rate.Limit, error) {
-	parts := rate.FindStringSubmatch(s.RateLimit)
 	if s.RateLimit == "" || s.RateLimit == "off" {
 		return redis_rate.Limit{}, nil
 	}
-	if parts == nil {
-		return redis_rate.Limit{}, &fault{"RateLimit", "must look like 10/s, 60/m or 1000/h, or be off"}
+	text, unit, _ := strings.Cut(s.RateLimit, "/")
+	count, err := strconv.ParseUint(text, 10, 30)
+	period := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[unit]
+	if err != nil || count == 0 || period == 0 {
+		return redis_rate.Limit{}, &auth.SettingError{Name: "RateLimit", Problem: "must look like 10/s, 60/m or 1000/h, or be off"}
 	}
-	count, _ := strconv.Atoi(parts[1]) // digits, by the expression
-	period := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[parts[2]]
-	return redis_rate.Limit{Rate: count, Burst: count, Period: period}, nil
+	return redis_rate.Limit{Rate: int(count), Burst: int(count), Period: period}, nil
 }
-
-type fault struct{ field, problem string }
-
-func (f *fault) Error() string   { return f.problem }
-func (f *fault) Setting() string { return f.field }
