@@ -44,10 +44,10 @@ func newEvents(meters metric.MeterProvider) (events, error) {
 }
 
 // Event implements [server.Observer].
-func (o *observer) Event(ctx context.Context, event, outcome string, value float64) {
+func (e events) Event(ctx context.Context, event, outcome string, value float64) {
 	if event == session.ObservedLock {
-		o.events.lock.Record(ctx, value)
-	} else if counter, ok := o.events.counts[event]; ok {
+		e.lock.Record(ctx, value)
+	} else if counter, ok := e.counts[event]; ok {
 		var attributes []attribute.KeyValue
 		if outcome != "" {
 			attributes = append(attributes, attribute.String("outcome", outcome))
@@ -57,7 +57,7 @@ func (o *observer) Event(ctx context.Context, event, outcome string, value float
 }
 
 // Log implements [server.Observer]: a line says to which trace it belongs.
-func (o *observer) Log(next slog.Handler) slog.Handler { return traced{next} }
+func (events) Log(next slog.Handler) slog.Handler { return traced{next} }
 
 type traced struct{ slog.Handler }
 

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,17 +43,12 @@ import (
 	"example.com/logto-gin-starter/internal/server"
 )
 
-// stopTimeout bounds how long the last traces and metrics may take to leave at the end.
-const stopTimeout = 5 * time.Second
-
 // observer is what the server knows of this package.
 type observer struct {
 	tracers oteltrace.TracerProvider
 	meters  *metric.MeterProvider
-	events  events
+	events
 }
-
-var _ server.Observer = (*observer)(nil)
 
 // Start returns what to give to [server.Run]: nil, if no variable asks for telemetry. Call stop after that has ended: it
 // sends what is left.
@@ -61,42 +57,37 @@ func Start(ctx context.Context, log *slog.Logger) (_ server.Observer, stop func(
 	if len(traces)+len(metrics) == 0 {
 		return nil, func() {}, nil
 	}
+	build, _ := debug.ReadBuildInfo()
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		semconv.ServiceName("app"), semconv.ServiceVersion(version()), semconv.ServiceInstanceID(rand.Text()),
+		semconv.ServiceName("app"), semconv.ServiceVersion(build.Main.Version), semconv.ServiceInstanceID(rand.Text()),
 	), resource.WithFromEnv())
 	if err != nil {
 		return nil, nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	spans, err := spanOptions(ctx, traces)
-	if err != nil {
-		return nil, nil, err
+	to := targets{
+		spans: []trace.TracerProviderOption{trace.WithResource(about)},
+		// No exemplars: they hold the attributes that a view has left out.
+		metrics: []metric.Option{metric.WithResource(about), metric.WithView(view), metric.WithExemplarFilter(exemplar.AlwaysOffFilter)},
 	}
-	readers, endpoint, err := readerOptions(ctx, metrics)
-	if err != nil {
+	if err := errors.Join(to.add(ctx, "TRACES", traces), to.add(ctx, "METRICS", metrics)); err != nil {
 		return nil, nil, err
 	}
 	// A collector that is away is worth a line, and nothing more.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry", "error", err) }))
-	tracers := trace.NewTracerProvider(append(spans, trace.WithResource(about))...)
-	o := &observer{
-		tracers: tracers,
-		// No exemplars: they hold the attributes that a view has left out.
-		meters: metric.NewMeterProvider(append(readers, metric.WithResource(about), metric.WithView(view), metric.WithExemplarFilter(exemplar.AlwaysOffFilter))...),
-	}
+	tracers, meters := trace.NewTracerProvider(to.spans...), metric.NewMeterProvider(to.metrics...)
+	o := &observer{tracers: tracers, meters: meters}
 	if len(traces) == 0 {
 		o.tracers = noop.NewTracerProvider()
 	}
-	if o.events, err = newEvents(o.meters); err == nil {
-		err = runtime.Start(runtime.WithMeterProvider(o.meters))
-	}
-	if err != nil {
+	o.events, err = newEvents(meters)
+	if err := errors.Join(err, runtime.Start(runtime.WithMeterProvider(meters))); err != nil {
 		return nil, nil, err
 	}
-	log.Info("telemetry", "traces", strings.Join(traces, " "), "metrics", strings.Join(metrics, " "), "prometheus", endpoint.address())
+	log.Info("telemetry", "traces", strings.Join(traces, " "), "metrics", strings.Join(metrics, " "), "prometheus", to.endpoint)
 	return o, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := errors.Join(tracers.Shutdown(ctx), o.meters.Shutdown(ctx), endpoint.close()); err != nil {
+		if err := errors.Join(tracers.Shutdown(ctx), meters.Shutdown(ctx), to.prometheus.Close()); err != nil {
 			log.Warn("telemetry", "error", err)
 		}
 	}, nil
@@ -111,99 +102,64 @@ func exporters(signal string) (names []string) {
 	if list == "" && os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT")+os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != "" {
 		list = "otlp"
 	}
-	for name := range strings.SplitSeq(list, ",") {
-		if name = strings.TrimSpace(name); name != "" && name != "none" {
-			names = append(names, name)
-		}
-	}
-	return names
+	names = strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	return slices.DeleteFunc(names, func(name string) bool { return name == "none" })
 }
 
-// isHTTP reports an error if OTLP is asked for over something else than HTTP.
-func isHTTP(signal string) error {
-	protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
-	if protocol != "" && protocol != "http/protobuf" {
-		return fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, not %q", protocol)
+// targets are where everything goes.
+type targets struct {
+	spans      []trace.TracerProviderOption
+	metrics    []metric.Option
+	prometheus http.Server // never the application's own, which strangers reach
+	endpoint   string      // of prometheus
+}
+
+func (to *targets) add(ctx context.Context, signal string, names []string) (err error) {
+	for _, name := range names {
+		protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), "http/protobuf")
+		switch {
+		case name == "otlp" && protocol != "http/protobuf":
+			err = fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, not %q", protocol)
+		case name == "otlp" && signal == "TRACES":
+			var exporter trace.SpanExporter
+			exporter, err = otlptracehttp.New(ctx)
+			to.spans = append(to.spans, trace.WithBatcher(listedExporter{exporter}))
+		case name == "otlp":
+			var exporter metric.Exporter
+			exporter, err = otlpmetrichttp.New(ctx)
+			to.metrics = append(to.metrics, metric.WithReader(metric.NewPeriodicReader(exporter)))
+		case name == "prometheus" && signal == "METRICS":
+			err = to.serve()
+		case signal == "METRICS":
+			err = fmt.Errorf("OTEL_METRICS_EXPORTER must be otlp, prometheus or none, not %q", name)
+		default:
+			err = fmt.Errorf("OTEL_TRACES_EXPORTER must be otlp or none, not %q", name)
+		}
+		if err != nil {
+			return fmt.Errorf("export %s: %w", strings.ToLower(signal), err)
+		}
 	}
 	return nil
 }
 
-func spanOptions(ctx context.Context, names []string) (options []trace.TracerProviderOption, err error) {
-	for _, name := range names {
-		if name != "otlp" {
-			return nil, fmt.Errorf("OTEL_TRACES_EXPORTER must be otlp or none, not %q", name)
-		}
-		exporter, err := otlptracehttp.New(ctx)
-		if err := errors.Join(err, isHTTP("TRACES")); err != nil {
-			return nil, fmt.Errorf("export traces: %w", err)
-		}
-		options = append(options, trace.WithBatcher(listedExporter{exporter}))
+// serve is where Prometheus asks.
+func (to *targets) serve() error {
+	registry := prometheus.NewRegistry()
+	reader, err := prometheusexporter.New(prometheusexporter.WithRegisterer(registry), prometheusexporter.WithoutScopeInfo())
+	if err != nil {
+		return err
 	}
-	return options, nil
-}
-
-func readerOptions(ctx context.Context, names []string) (options []metric.Option, prom *endpoint, err error) {
-	for _, name := range names {
-		switch name {
-		case "otlp":
-			exporter, err := otlpmetrichttp.New(ctx)
-			if err := errors.Join(err, isHTTP("METRICS")); err != nil {
-				return nil, nil, fmt.Errorf("export metrics: %w", err)
-			}
-			options = append(options, metric.WithReader(metric.NewPeriodicReader(exporter)))
-		case "prometheus":
-			registry := prometheus.NewRegistry()
-			exporter, err := prometheusexporter.New(prometheusexporter.WithRegisterer(registry), prometheusexporter.WithoutScopeInfo())
-			if err == nil {
-				prom, err = serve(registry)
-			}
-			if err != nil {
-				return nil, nil, fmt.Errorf("export metrics: %w", err)
-			}
-			options = append(options, metric.WithReader(exporter))
-		default:
-			return nil, nil, fmt.Errorf("OTEL_METRICS_EXPORTER must be otlp, prometheus or none, not %q", name)
-		}
-	}
-	return options, prom, nil
-}
-
-// endpoint is where Prometheus asks: never the application's own listener, which strangers reach. Nil is none.
-type endpoint struct {
-	listener net.Listener
-	http     *http.Server
-}
-
-func serve(registry *prometheus.Registry) (*endpoint, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(
 		cmp.Or(os.Getenv("OTEL_EXPORTER_PROMETHEUS_HOST"), "localhost"), cmp.Or(os.Getenv("OTEL_EXPORTER_PROMETHEUS_PORT"), "9464")))
 	if err != nil {
-		return nil, fmt.Errorf("OTEL_EXPORTER_PROMETHEUS_HOST and _PORT: %w", err)
+		return fmt.Errorf("OTEL_EXPORTER_PROMETHEUS_HOST and _PORT: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	e := &endpoint{listener, &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}}
-	go func() { _ = e.http.Serve(listener) }() // it fails when it is closed
-	return e, nil
-}
-
-func (e *endpoint) address() string {
-	if e == nil {
-		return ""
-	}
-	return "http://" + e.listener.Addr().String() + "/metrics"
-}
-
-func (e *endpoint) close() error {
-	if e == nil {
-		return nil
-	}
-	return e.http.Close()
-}
-
-func version() string {
-	build, _ := debug.ReadBuildInfo()
-	return build.Main.Version
+	to.metrics, to.endpoint = append(to.metrics, metric.WithReader(reader)), "http://"+listener.Addr().String()+"/metrics"
+	to.prometheus = http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	go func() { _ = to.prometheus.Serve(listener) }() // it fails when it is closed
+	return nil
 }
 
 // Handler implements [server.Observer]. A trace that a stranger's request claims to be a part of is not joined.
