@@ -122,11 +122,9 @@ func (s *Server) addressee(form url.Values) (authRequest, error) {
 	if err := present(form, "client_id"); err != nil {
 		return authRequest{}, err
 	}
-	s.mu.Lock()
-	app, known := s.apps[form.Get("client_id")]
-	s.mu.Unlock()
-	if !known {
-		return authRequest{}, invalidClient("invalid client " + form.Get("client_id"))
+	app, err := s.app(form.Get("client_id"))
+	if err != nil {
+		return authRequest{}, err
 	}
 	uri := app.redirectURI(form)
 	if uri == "" {
@@ -137,6 +135,20 @@ func (s *Server) addressee(form url.Values) (authRequest, error) {
 			"redirect_uri did not match any of the client's registered redirect_uris", ""}
 	}
 	return authRequest{app: app, redirectURI: uri, state: form["state"]}, nil
+}
+
+// app returns an application. Logto refuses every request of one without redirect URIs.
+func (s *Server) app(id string) (App, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	app, known := s.apps[id]
+	if !known {
+		return App{}, invalidClient("invalid client " + id)
+	}
+	if len(app.RedirectURIs) == 0 {
+		return App{}, &oauthError{http.StatusBadRequest, "invalid_redirect_uri", "redirect_uris must contain members", ""}
+	}
+	return app, nil
 }
 
 // redirectURI is the one in the form. An application that has registered only one may leave it out.

@@ -47,17 +47,17 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request) error {
 		clientID, hinted = claims.Audience[0], claims.Subject
 	}
 	target := r.Form.Get("post_logout_redirect_uri")
+	app, err := s.app(clientID)
+	if clientID != "" && err != nil {
+		return err
+	}
+	if clientID == "" {
+		target = "" // Logto follows it for a known application only
+	}
 	s.mu.Lock()
-	app, known := s.apps[clientID]
 	session := s.session(w, r)
 	subject := session.subject
 	s.mu.Unlock()
-	if clientID != "" && !known {
-		return invalidClient("invalid client " + clientID)
-	}
-	if !known {
-		target = "" // Logto follows it for a known application only
-	}
 	if target != "" && !registered(app.PostLogoutRedirectURIs, target) {
 		return invalidRequest("post_logout_redirect_uri not registered")
 	}

@@ -89,6 +89,7 @@ func (s *Server) endpoint(e Endpoint, h func(http.ResponseWriter, *http.Request)
 			writeError(w, invalidRequest("the form can't be read"))
 			return
 		}
+		w.Header().Set("Date", s.opts.Now().UTC().Format(http.TimeFormat))
 		seen := s.seen.begin(e, r, s.opts.Now())
 		sw := &statusWriter{ResponseWriter: w}
 		defer func() { s.seen.end(seen, sw.status, s.opts.Now()) }()

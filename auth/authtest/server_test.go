@@ -3,6 +3,7 @@ package authtest_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -409,4 +410,33 @@ func TestConcurrency(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestNoRedirectURI: Logto refuses every request of such an application, and its time is the provider's.
+func TestNoRedirectURI(t *testing.T) {
+	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	p := newLocal(t, authtest.Options{Apps: []authtest.App{{ID: "app", Secret: "secret"}}, Now: func() time.Time { return now }})
+	for _, path := range []string{"/auth?client_id=app&redirect_uri=http://localhost:3000/callback", "/session/end?client_id=app", "/token"} {
+		method := http.MethodGet
+		if path == "/token" {
+			method = http.MethodPost
+		}
+		request, err := http.NewRequestWithContext(t.Context(), method, p.issuer+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.SetBasicAuth("app", "secret")
+		response, err := p.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || response.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), `"redirect_uris must contain members"`) {
+			t.Errorf("%s: %s %s %v", path, response.Status, body, err)
+		}
+		if got := response.Header.Get("Date"); got != now.Format(http.TimeFormat) {
+			t.Errorf("%s: Date %s", path, got)
+		}
+	}
 }

@@ -89,11 +89,9 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (App, erro
 	if id == "" {
 		return App{}, invalidRequest("no client authentication mechanism provided")
 	}
-	s.mu.Lock()
-	app, known := s.apps[id]
-	s.mu.Unlock()
-	if !known {
-		return App{}, invalidClient("invalid client " + id)
+	app, err := s.app(id)
+	if err != nil {
+		return App{}, err
 	}
 	if subtle.ConstantTimeCompare([]byte(app.Secret), []byte(secret)) != 1 {
 		if header != "" {
