@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"example.com/logto-gin-starter/internal/config"
+	"example.com/logto-gin-starter/internal/doctor"
 	"example.com/logto-gin-starter/internal/server"
 	"example.com/logto-gin-starter/internal/session"
 	"example.com/logto-gin-starter/internal/telemetry"
@@ -27,7 +28,8 @@ import (
 
 func main() {
 	path := flag.String("config", config.DefaultPath, "settings file; the environment wins over it")
-	check := flag.Bool("healthcheck", false, "ask the application on this machine whether it lives, and exit")
+	health := flag.Bool("healthcheck", false, "ask the application on this machine whether it lives, and exit")
+	check := flag.Bool("check", false, "check the settings against your Logto and Redis, say what to do, and exit")
 	newKey := flag.Bool("new-session-key", false, "print a new SESSION_KEY, and exit")
 	version := flag.Bool("version", false, "print what the build knows about itself, and exit")
 	flag.Parse()
@@ -41,7 +43,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *path, *check); err != nil {
+	if err := run(ctx, *path, *health, *check); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintln(os.Stderr, "logto-gin-starter:", strings.TrimSpace(line))
 		}
@@ -50,13 +52,16 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, path string, check bool) error {
+func run(ctx context.Context, path string, health, check bool) error {
 	cfg, err := config.Load(path, os.Environ())
 	if err != nil {
 		return fmt.Errorf("%w\nset these in the environment or in %s; to look around first, `go run ./demo` needs nothing", err, path)
 	}
-	if check {
+	if health {
 		return healthcheck(ctx, cfg.Server.ListenAddr)
+	}
+	if check {
+		return doctor.Check(ctx, cfg, os.Stdout)
 	}
 	log := logger(os.Stderr)
 	observer, stop, err := telemetry.Start(ctx, log) // nil, unless OTEL_* variables ask for it

@@ -43,6 +43,7 @@ func TestRealLogto(t *testing.T) {
 		name string
 		run  func(*afterSignIn, *testing.T)
 	}{
+		{"the doctor", (*afterSignIn).doctor},
 		{"another application signs out", (*afterSignIn).otherSignsOut},
 		{"suspended, deleted, revoked", (*afterSignIn).dead},
 		{"another password", (*afterSignIn).anotherPassword},
