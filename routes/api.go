@@ -73,7 +73,7 @@ func (app App) resourcePermission(c *gin.Context) (need auth.Permission) {
 }
 
 func organizationPermission(c *gin.Context) auth.Permission {
-	return auth.Permission{Organization: matching(isID, c.Param("id"))}
+	return auth.Permission{Organization: matching(isID(), c.Param("id"))}
 }
 
 // sampleAPI says what it learned from the token.

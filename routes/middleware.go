@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -44,14 +45,14 @@ const (
 )
 
 // requestID is what an ID of a proxy's may look like, for it goes into a log.
-var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+var requestID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`) })
 
 // identify gives a request an ID, or keeps that of a trusted proxy, and logs it when it is done. The line has the route and not
 // the path or the query, and the kind of a failure but nothing of a person's.
 func (app App) identify(c *gin.Context) {
 	start := time.Now()
 	id := c.GetHeader("X-Request-Id")
-	if !app.Trusts(c.Request) || !requestID.MatchString(id) {
+	if !app.Trusts(c.Request) || !requestID().MatchString(id) {
 		id = rand.Text()[:16]
 	}
 	c.Set(requestIDKey, id)
