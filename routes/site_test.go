@@ -102,7 +102,7 @@ var parsed = sync.OnceValue(func() App {
 	if err != nil {
 		panic(err)
 	}
-	assets, err := static.New()
+	assets, err := static.New(static.Files())
 	if err != nil {
 		panic(err)
 	}

@@ -1,9 +1,10 @@
-// Package static holds the style sheet and the icons. Each has a URL with a fingerprint of its content, so that
+// Package static holds the style sheet, the icons, and whatever else browsers load: fonts, pictures, scripts. Each has a URL with a fingerprint of its content, so that
 // browsers may keep it for ever and still see a change at once. Start reading at New.
 package static
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
@@ -14,15 +15,19 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-//go:embed *.css *.svg *.png
-var files embed.FS
+//go:embed *
+var embedded embed.FS
+
+// Files returns what is in this folder, as it was at build time.
+func Files() fs.FS { return embedded }
 
 // prefix is where every URL begins.
 const prefix = "/static/"
 
-// Assets serves the embedded files under their URLs, and nothing else.
+// Assets serves the files under their URLs, and nothing else.
 type Assets struct {
 	urls  map[string]string // by name
 	files map[string]file   // by URL
@@ -30,43 +35,64 @@ type Assets struct {
 
 type file struct {
 	contentType string
-	plain, gzip []byte // gzip is nil where it would not save anything
+	plain       []byte
+	gzip        func() []byte // made when it is first asked for; nil where it would not save anything
 }
 
-// New reads, fingerprints and compresses every file once.
-func New() (*Assets, error) {
-	names, err := fs.Glob(files, "*")
-	if err != nil {
-		return nil, fmt.Errorf("list static files: %w", err)
-	}
+// New reads and fingerprints every file of the folder, but for Go's. A style sheet may name others of them by
+// url("name.woff2"); it gets their URLs.
+func New(folder fs.FS) (*Assets, error) {
 	a := &Assets{urls: make(map[string]string), files: make(map[string]file)}
-	for _, name := range names {
-		content, err := files.ReadFile(name)
-		if err != nil {
-			return nil, fmt.Errorf("read static file: %w", err)
+	var styles []string // are last, for they name the others
+	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil || entry.IsDir() || path.Ext(name) == ".go":
+			return err
+		case path.Ext(name) == ".css":
+			styles = append(styles, name)
+			return nil
 		}
-		sum := sha256.Sum256(content)
-		ext := path.Ext(name)
-		url := prefix + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
-		a.urls[name] = url
-		a.files[url] = file{contentType: contentType(ext), plain: content, gzip: compress(content)}
+		return a.add(folder, name)
+	})
+	for _, name := range styles {
+		if err == nil {
+			err = a.add(folder, name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read static files: %w", err)
 	}
 	return a, nil
 }
 
-// contentType leaves nothing to what a machine happens to have in /etc/mime.types.
-func contentType(ext string) string {
-	switch ext {
-	case ".css":
-		return "text/css; charset=utf-8"
-	case ".svg":
-		return "image/svg+xml"
-	case ".png":
-		return "image/png"
-	default:
-		return "application/octet-stream"
+func (a *Assets) add(folder fs.FS, name string) error {
+	content, err := fs.ReadFile(folder, name)
+	if err != nil {
+		return err
 	}
+	ext := path.Ext(name)
+	if ext == ".css" {
+		for other, url := range a.urls {
+			for _, quote := range []string{"", `"`, "'"} {
+				content = bytes.ReplaceAll(content, []byte("url("+quote+other+quote+")"), []byte("url("+url+")"))
+			}
+		}
+	}
+	sum := sha256.Sum256(content)
+	url := prefix + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
+	a.urls[name] = url
+	a.files[url] = file{contentType: contentType(ext), plain: content, gzip: sync.OnceValue(func() []byte { return compress(content) })}
+	return nil
 }
+
+// contentTypes leave nothing to what a machine happens to have in /etc/mime.types.
+var contentTypes = map[string]string{
+	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".json": "application/json", ".txt": "text/plain; charset=utf-8",
+	".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif", ".ico": "image/x-icon",
+	".woff2": "font/woff2", ".webmanifest": "application/manifest+json",
+}
+
+func contentType(ext string) string { return cmp.Or(contentTypes[ext], "application/octet-stream") }
 
 func compress(content []byte) []byte {
 	var buf bytes.Buffer
@@ -93,11 +119,11 @@ func (a *Assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", f.contentType)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	body := f.plain
-	if f.gzip != nil {
+	if short := f.gzip(); short != nil {
 		h.Set("Vary", "Accept-Encoding")
 		if acceptsGzip(r) {
 			h.Set("Content-Encoding", "gzip")
-			body = f.gzip
+			body = short
 		}
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))

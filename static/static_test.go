@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"example.com/logto-gin-starter/static"
 )
@@ -23,7 +24,7 @@ func get(t *testing.T, a *static.Assets, method, path, encoding string) *http.Re
 
 func load(t *testing.T) *static.Assets {
 	t.Helper()
-	a, err := static.New()
+	a, err := static.New(static.Files())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +60,29 @@ func TestServe(t *testing.T) {
 				t.Errorf("%s: %s %q, want %q", name, header, got, want)
 			}
 		}
+	}
+}
+
+// A file of any kind, in any folder, is served as what it is; a style sheet finds it by its name.
+func TestFolder(t *testing.T) {
+	a, err := static.New(fstest.MapFS{
+		"fonts/a.woff2": {Data: []byte("font")}, "b.webp": {Data: []byte("picture")}, "app.js": {Data: []byte("script")}, "x.bin": {Data: []byte("?")},
+		"a.css": {Data: []byte(`x{src:url("fonts/a.woff2")}y{background:url(b.webp),url('b.webp'),url(other.webp)}`)}, "static.go": {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"fonts/a.woff2": "font/woff2", "b.webp": "image/webp", "app.js": "text/javascript; charset=utf-8", "x.bin": "application/octet-stream",
+	} {
+		if got := get(t, a, http.MethodGet, a.URL(name), "").Header.Get("Content-Type"); got != want {
+			t.Errorf("%s at %s is %q", name, a.URL(name), got)
+		}
+	}
+	picture := a.URL("b.webp")
+	want := "x{src:url(" + a.URL("fonts/a.woff2") + ")}y{background:url(" + picture + "),url(" + picture + "),url(other.webp)}"
+	if got := body(t, get(t, a, http.MethodGet, a.URL("a.css"), "").Body); got != want || a.URL("static.go") != "" {
+		t.Errorf("the style sheet is %s, want %s", got, want)
 	}
 }
 

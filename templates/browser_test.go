@@ -80,7 +80,7 @@ func browser(t *testing.T) context.Context {
 // serve gives each sample an address, /page/<language>/<name>, under the application's Content-Security-Policy.
 func serve(t *testing.T, set templates.Set, all map[string]sample) string {
 	t.Helper()
-	assets, err := static.New()
+	assets, err := static.New(static.Files())
 	if err != nil {
 		t.Fatal(err)
 	}

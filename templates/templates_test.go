@@ -104,7 +104,7 @@ func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	assets, err := static.New()
+	assets, err := static.New(static.Files())
 	if err != nil {
 		t.Fatal(err)
 	}

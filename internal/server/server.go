@@ -143,7 +143,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	assets, err := static.New()
+	assets, err := static.New(static.Files())
 	if err != nil {
 		return nil, err
 	}
