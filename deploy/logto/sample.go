@@ -131,7 +131,7 @@ func ada(baseURL, username, password string) person {
 
 // picturePath names a picture that is there without the internet: the application's own icon.
 func picturePath() string {
-	assets, err := static.New()
+	assets, err := static.New(static.Files())
 	if err != nil {
 		return ""
 	}

@@ -50,7 +50,7 @@ func TestCopyOfRedis(t *testing.T) {
 		must(t, err)
 		copies = append(copies, string(data))
 	}
-	if all := strings.Join(copies, "\n"); !strings.Contains(all, "Chrome\nLinux") {
+	if all := strings.Join(copies, "\n"); !strings.Contains(all, "Chrome\tLinux") {
 		t.Error("the copy does not even hold what is there for everybody to read")
 	}
 	secrets.wantNoneIn(t, "Redis", strings.Join(copies, "\n"))
