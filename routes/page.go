@@ -1,7 +1,9 @@
 package routes
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -141,6 +143,15 @@ func weight(parameters string) float64 {
 		}
 	}
 	return 1
+}
+
+// indent lays out JSON for people.
+func indent(raw []byte) string {
+	var buf bytes.Buffer
+	if json.Indent(&buf, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return buf.String()
 }
 
 func isWebURL(s string) bool {

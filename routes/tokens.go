@@ -16,6 +16,14 @@ import (
 	"example.com/logto-gin-starter/auth"
 )
 
+// tokensRoutes are those of the page and of the sample API.
+func (app App) tokensRoutes(r *gin.Engine, protected *gin.RouterGroup) {
+	protected.Match(read, "/protected/tokens", app.handle(app.tokens))
+	protected.POST("/protected/tokens", app.handle(app.tokens))
+	r.Match(read, "/api/resource", app.RequireCaller(app.resourcePermission), app.handle(app.sampleAPI))
+	r.Match(read, "/api/organizations/:id", app.RequireCaller(organizationPermission), app.handle(app.sampleAPI))
+}
+
 // tokensPage is what the page "tokens" shows: for each configured resource and each organization of the person, the
 // token that Logto gives, or why it gives none. The tokens themselves never leave the server.
 type tokensPage struct {
@@ -191,3 +199,28 @@ type answer struct {
 func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 func (a *answer) WriteHeader(int)             {}
+
+// The sample API stands for those of a product, which would be programs of their own: one for each configured
+// resource, and one for each organization.
+
+func (app App) resourcePermission(c *gin.Context) (need auth.Permission) {
+	if indicator := c.Query("indicator"); slices.Contains(app.Auth.Resources(), indicator) {
+		need.Resource, need.Scopes = indicator, []string{"read:products"}
+	}
+	return need
+}
+
+func organizationPermission(c *gin.Context) auth.Permission {
+	return auth.Permission{Organization: matching(isID(), c.Param("id"))}
+}
+
+// sampleAPI says what it learned from the token.
+func (app App) sampleAPI(c *gin.Context) error {
+	caller, _ := auth.CallerFrom(c.Request.Context())
+	answer := gin.H{"subject": caller.Subject, "client": caller.ClientID, "scopes": caller.Scopes}
+	if caller.Organization != "" {
+		answer["organization"] = caller.Organization
+	}
+	c.JSON(http.StatusOK, answer)
+	return nil
+}

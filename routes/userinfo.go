@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -122,12 +121,4 @@ func show(name string, raw json.RawMessage) (value, kind string) {
 		return text, "url"
 	}
 	return text, "text"
-}
-
-func indent(raw []byte) string {
-	var buf bytes.Buffer
-	if json.Indent(&buf, raw, "", "  ") != nil {
-		return string(raw)
-	}
-	return buf.String()
 }

@@ -26,6 +26,24 @@ func (c constants) assetURL(name string) (string, error) {
 	return url, nil
 }
 
+// language is one to choose.
+type language struct {
+	Code, Name string
+	IsSpoken   bool // by this page
+}
+
+// languages are all that there are; none if there is no choice.
+func (c constants) languages() (all []language) {
+	codes := c.messages.Languages()
+	if len(codes) == 1 {
+		return nil
+	}
+	for _, code := range codes {
+		all = append(all, language{code, c.messages.Name(code), code == c.lang})
+	}
+	return all
+}
+
 // date shows a time in words; what is no time is shown as it is.
 func (c constants) date(value string) string {
 	t, err := time.Parse(time.RFC3339, value)

@@ -281,12 +281,14 @@ func BenchmarkHome(b *testing.B) {
 		}
 	})
 	plain := template.Must(template.New("layout.html").Funcs(template.FuncMap{
-		"t":       func(key string, value ...any) (string, error) { return messages.Lookup("en", key, value...) },
-		"asset":   func(name string) string { return "/static/" + name },
-		"lang":    func() string { return "en" },
-		"initial": func(string) string { return "A" },
+		"t":         func(key string, value ...any) (string, error) { return messages.Lookup("en", key, value...) },
+		"asset":     func(name string) string { return "/static/" + name },
+		"lang":      func() string { return "en" },
+		"initial":   func(string) string { return "A" },
+		"provider":  func(string) string { return "" },
+		"languages": func() any { return nil },
 	}).ParseGlob("layout/*.html"))
-	template.Must(plain.ParseFiles("partials/header.html", "partials/avatar.html", "partials/footer.html", "partials/signout.html", "pages/home.html"))
+	template.Must(plain.ParseFiles("partials/header.html", "partials/avatar.html", "partials/footer.html", "partials/pages.html", "partials/switcher.html", "partials/signout.html", "pages/home.html"))
 	b.Run("plain", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
