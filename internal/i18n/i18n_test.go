@@ -19,6 +19,9 @@ func load(t testing.TB) *i18n.Catalog {
 	return c
 }
 
+// speaks reports whether a language is there: a fork may have taken it away.
+func speaks(c *i18n.Catalog, lang string) bool { return slices.Contains(c.Languages(), lang) }
+
 func TestMatch(t *testing.T) {
 	c := load(t)
 	for _, tt := range []struct{ name, accept, choice, want string }{
@@ -37,6 +40,9 @@ func TestMatch(t *testing.T) {
 		{"one long word", strings.Repeat("a", 1<<20), "", "en"},
 		{"a million parts", strings.Repeat("en-", 1<<20), "", "en"},
 	} {
+		if !speaks(c, tt.want) {
+			continue
+		}
 		if got := c.Match(tt.accept, tt.choice); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
@@ -73,6 +79,9 @@ func TestLookup(t *testing.T) {
 		{"en", "", nil, ""},
 		{"xx", "nav.sign_in", nil, ""},
 	} {
+		if tt.want != "" && !speaks(c, tt.lang) {
+			continue
+		}
 		got, err := c.Lookup(tt.lang, tt.key, tt.value...)
 		if got != tt.want || (err != nil) != (tt.want == "") {
 			t.Errorf("Lookup(%q, %q, %v) = %q, %v, want %q", tt.lang, tt.key, tt.value, got, err, tt.want)
@@ -98,6 +107,9 @@ func TestAgo(t *testing.T) {
 		31 * 24 * time.Hour: {"23 October 2026, 19:26 UTC", "23 ตุลาคม 2569 เวลา 19:26 น. (UTC)"},
 	} {
 		for i, lang := range []string{"en", "th"} {
+			if !speaks(c, lang) {
+				continue
+			}
 			if got := c.Ago(lang, now.Add(-ago), now); got != want[i] {
 				t.Errorf("%v ago in %s: %q, want %q", ago, lang, got, want[i])
 			}
@@ -116,6 +128,9 @@ func TestSpan(t *testing.T) {
 		49 * time.Hour:    {"2 days", "2 วัน"},
 	} {
 		for i, lang := range []string{"en", "th"} {
+			if !speaks(c, lang) {
+				continue
+			}
 			if got := c.Span(lang, d); got != want[i] {
 				t.Errorf("%v in %s: %q, want %q", d, lang, got, want[i])
 			}
@@ -126,8 +141,14 @@ func TestSpan(t *testing.T) {
 func TestDate(t *testing.T) {
 	c := load(t)
 	bangkok := time.FixedZone("Asia/Bangkok", 7*60*60)
-	if got, want := c.Date("th", time.Date(2027, time.January, 1, 2, 5, 0, 0, bangkok)), "31 ธันวาคม 2569 เวลา 19:05 น. (UTC)"; got != want {
-		t.Errorf("Date = %q, want %q", got, want)
+	newYear := time.Date(2027, time.January, 1, 2, 5, 0, 0, bangkok)
+	for lang, want := range map[string]string{"en": "31 December 2026, 19:05 UTC", "th": "31 ธันวาคม 2569 เวลา 19:05 น. (UTC)"} {
+		if !speaks(c, lang) {
+			continue
+		}
+		if got := c.Date(lang, newYear); got != want {
+			t.Errorf("Date in %s = %q, want %q", lang, got, want)
+		}
 	}
 	months := make(map[string]bool)
 	for _, lang := range c.Languages() {
