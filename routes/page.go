@@ -74,7 +74,7 @@ func (app App) user(c *gin.Context, person *auth.Person) *templates.User {
 	if person == nil {
 		return nil
 	}
-	user := &templates.User{Name: cmp.Or(person.DisplayName, person.Subject)}
+	user := &templates.User{Name: cmp.Or(person.DisplayName, person.Subject), Email: person.Email}
 	if isWebURL(person.Picture) {
 		user.Picture = person.Picture
 	}
@@ -157,9 +157,4 @@ func indent(raw []byte) string {
 func isWebURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
-}
-
-// home is for everybody: what this is, or who you are.
-func (app App) home(c *gin.Context) error {
-	return app.page(c, http.StatusOK, "home", app.Auth.DirectSignIns())
 }

@@ -43,6 +43,7 @@ type Rights interface {
 type User struct {
 	Name    string
 	Picture string // a URL; if empty, an initial is shown
+	Email   string // empty: not known
 
 	Organizations []Organization
 	Organization  string // the name of the active one; empty: none
