@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"bytes"
 	"fmt"
 	"html/template"
 	"text/template/parse"
@@ -90,12 +91,27 @@ func (c constants) foldNode(node parse.Node) (parse.Node, error) {
 	case *parse.IfNode:
 		return node, c.foldBranch(&n.BranchNode)
 	case *parse.RangeNode:
-		return node, c.foldBranch(&n.BranchNode)
+		if err := c.foldBranch(&n.BranchNode); err != nil || n.Pipe.String() != "languages" {
+			return node, err
+		}
+		return c.unroll(n)
 	case *parse.WithNode:
 		return node, c.foldBranch(&n.BranchNode)
 	default:
 		return node, nil
 	}
+}
+
+// unroll returns what {{range languages}} always says.
+func (c constants) unroll(n *parse.RangeNode) (parse.Node, error) {
+	tree := &parse.Tree{Root: &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{n}}}
+	t, err := template.New("").Funcs(template.FuncMap{"languages": c.languages}).AddParseTree("languages", tree)
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	err = t.Execute(&text, nil)
+	return &parse.TextNode{NodeType: parse.NodeText, Pos: n.Pos, Text: text.Bytes()}, err
 }
 
 func (c constants) foldBranch(n *parse.BranchNode) error {

@@ -312,7 +312,7 @@ func BenchmarkHome(b *testing.B) {
 		"lang":      func() string { return "en" },
 		"initial":   func(string) string { return "A" },
 		"provider":  func(string) string { return "" },
-		"languages": func() any { return nil },
+		"languages": func() []any { return nil },
 	}).ParseGlob("layout/*.html"))
 	template.Must(plain.ParseFiles("partials/header.html", "partials/avatar.html", "partials/footer.html", "partials/pages.html", "partials/next-steps.html", "partials/source.html", "partials/switcher.html", "partials/signout.html", "pages/home.html"))
 	b.Run("plain", func(b *testing.B) {
