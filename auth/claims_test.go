@@ -146,7 +146,7 @@ func TestPerson(t *testing.T) {
 	}
 	person, err := a.session.Person(t.Context())
 	want := auth.Person{
-		Subject: claims.Subject, DisplayName: claims.DisplayName(), Picture: claims.Picture.Value(),
+		Subject: claims.Subject, DisplayName: claims.DisplayName(), Picture: claims.Picture.Value(), Email: "ada@example.com",
 		Organizations: []auth.Organization{{ID: acme, Name: "Acme"}},
 	}
 	if err != nil || !reflect.DeepEqual(person, want) {

@@ -76,7 +76,7 @@ func (s *Session) updatePerson(ctx context.Context, change func(*Person) error) 
 // person is what pages show of whom the claims are about. What they do not say is as it was before: what the organizations are
 // called, and which one is active.
 func (p Profile) person(subject string, before Person) Person {
-	now := Person{Subject: subject, DisplayName: p.DisplayName(), Picture: p.Picture.Value(), Active: before.Active, Left: before.Left}
+	now := Person{Subject: subject, DisplayName: p.DisplayName(), Picture: p.Picture.Value(), Email: p.Email.Value(), Active: before.Active, Left: before.Left}
 	for _, id := range p.Organizations.Value() {
 		now.Organizations = append(now.Organizations, Organization{ID: id, Name: id})
 	}

@@ -48,6 +48,7 @@ type Person struct {
 	Subject     string `json:"sub"`
 	DisplayName string `json:"name"` // [Profile.DisplayName]; empty if there is none
 	Picture     string `json:"picture,omitempty"`
+	Email       string `json:"email,omitempty"`
 
 	Organizations []Organization `json:"orgs,omitempty"` // whose member the person is; by name, or by ID where that is not known
 	Active        string         `json:"org,omitempty"`  // the ID of the active one; see [Session.SetOrganization]

@@ -42,11 +42,12 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 	}
 	// Pages show what Logto says now, before the next ID token does: but for the memberships, on which more depends.
 	now := person
-	now.DisplayName, now.Picture, now.Organizations = info.DisplayName(), info.Picture.Value(), slices.Clone(person.Organizations)
+	now.DisplayName, now.Picture, now.Email = info.DisplayName(), info.Picture.Value(), info.Email.Value()
+	now.Organizations = slices.Clone(person.Organizations)
 	now.name(info.OrganizationData.Value())
 	if !reflect.DeepEqual(now, person) {
 		err := s.updatePerson(ctx, func(p *Person) error {
-			p.DisplayName, p.Picture = now.DisplayName, now.Picture
+			p.DisplayName, p.Picture, p.Email = now.DisplayName, now.Picture, now.Email
 			p.name(info.OrganizationData.Value())
 			return nil
 		})

@@ -74,10 +74,20 @@ func TestDemo(t *testing.T) {
 	if page := visit(t, person, "http://"+provider+"/sign-in", account); !strings.Contains(page, "ada@example.com") {
 		t.Errorf("no user info on\n%s", page)
 	}
-	tokens := visit(t, person, "http://"+app+"/protected/tokens", nil)
-	for _, name := range []string{"shopping.your-app.com", "store.your-app.com", "Acme", "Initech", "read:products", "invite:members"} {
-		if !strings.Contains(tokens, name) {
-			t.Errorf("no %s on the page of tokens", name)
+	tokens := "http://" + app + "/protected/tokens"
+	for _, page := range []struct {
+		form url.Values
+		says []string
+	}{
+		{nil, []string{"shopping.your-app.com", "store.your-app.com", "Acme", "Initech"}},
+		{url.Values{"resource": {"https://shopping.your-app.com/api"}}, []string{"read:products"}},
+		{url.Values{"organization": {"acme00corp01"}}, []string{"invite:members"}},
+	} {
+		shown := visit(t, person, tokens, page.form)
+		for _, text := range page.says {
+			if !strings.Contains(shown, text) {
+				t.Errorf("no %s on the page of tokens after %v", text, page.form)
+			}
 		}
 	}
 	if home := visit(t, person, "http://"+app+"/sign-out", url.Values{}); strings.Contains(home, "Ada") || !strings.Contains(home, `href="/sign-up"`) {

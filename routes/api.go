@@ -3,8 +3,6 @@ package routes
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 
 	"github.com/gin-gonic/gin"
 
@@ -60,29 +58,4 @@ func (app App) RequireCaller(need func(*gin.Context) auth.Permission) gin.Handle
 		}
 		byToken(c)
 	}
-}
-
-// The sample API stands for those of a product, which would be programs of their own: one for each configured
-// resource, and one for each organization.
-
-func (app App) resourcePermission(c *gin.Context) (need auth.Permission) {
-	if indicator := c.Query("indicator"); slices.Contains(app.Auth.Resources(), indicator) {
-		need.Resource, need.Scopes = indicator, []string{"read:products"}
-	}
-	return need
-}
-
-func organizationPermission(c *gin.Context) auth.Permission {
-	return auth.Permission{Organization: matching(isID(), c.Param("id"))}
-}
-
-// sampleAPI says what it learned from the token.
-func (app App) sampleAPI(c *gin.Context) error {
-	caller, _ := auth.CallerFrom(c.Request.Context())
-	answer := gin.H{"subject": caller.Subject, "client": caller.ClientID, "scopes": caller.Scopes}
-	if caller.Organization != "" {
-		answer["organization"] = caller.Organization
-	}
-	c.JSON(http.StatusOK, answer)
-	return nil
 }

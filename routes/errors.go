@@ -158,7 +158,7 @@ func (app App) retry(c *gin.Context, code int, name string) (address, text strin
 		}
 		return c.Request.URL.RequestURI(), app.text(c, "error.try_again")
 	case name == "lacks_permission":
-		return signInPath(app.backTo(c)), app.text(c, "tokens.sign_in_again")
+		return signInPath(app.backTo(c)), app.text(c, "error.lacks_permission.action")
 	case c.FullPath() == "/callback", name == "denied":
 		return signInPath(c.GetString(returnToKey)), app.text(c, "error.try_again")
 	case code >= http.StatusInternalServerError && c.Request.Method == http.MethodGet:

@@ -1,7 +1,9 @@
 package routes
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -72,7 +74,7 @@ func (app App) user(c *gin.Context, person *auth.Person) *templates.User {
 	if person == nil {
 		return nil
 	}
-	user := &templates.User{Name: cmp.Or(person.DisplayName, person.Subject)}
+	user := &templates.User{Name: cmp.Or(person.DisplayName, person.Subject), Email: person.Email}
 	if isWebURL(person.Picture) {
 		user.Picture = person.Picture
 	}
@@ -143,12 +145,16 @@ func weight(parameters string) float64 {
 	return 1
 }
 
+// indent lays out JSON for people.
+func indent(raw []byte) string {
+	var buf bytes.Buffer
+	if json.Indent(&buf, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return buf.String()
+}
+
 func isWebURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
-}
-
-// home is for everybody: what this is, or who you are.
-func (app App) home(c *gin.Context) error {
-	return app.page(c, http.StatusOK, "home", app.Auth.DirectSignIns())
 }

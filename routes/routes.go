@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
@@ -42,6 +41,10 @@ type App struct {
 	engine                *gin.Engine // of all addresses
 }
 
+// read are the methods of a page. HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they
+// have none.
+var read = []string{http.MethodGet, http.MethodHead}
+
 // New builds the application's handler.
 func New(app App) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
@@ -68,9 +71,6 @@ func New(app App) http.Handler {
 	r.NoRoute(app.rememberLanguage, app.tryLoadSession, app.handle(notFound))
 	r.NoMethod(app.rememberLanguage, app.tryLoadSession, app.handle(methodNotAllowed))
 
-	// HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they have none.
-	read := []string{http.MethodGet, http.MethodHead}
-
 	// For machines: no session.
 	r.Match(read, "/healthz", healthz)
 	r.Match(read, "/readyz", app.readyz)
@@ -94,29 +94,14 @@ func New(app App) http.Handler {
 	protected := site.Group("/", app.Authenticated())
 	protected.Match(read, "/protected/sessions", app.handle(app.sessions))
 	protected.POST("/protected/sessions", app.handle(app.endSessions))
-	protected.Match(read, "/protected/access", app.handle(app.access))
 	protected.POST("/organization", app.handle(app.setOrganization))
 	protected.GET("/account/done", app.handle(navigated), app.handle(app.accountDone))
 	protected.Match(read, "/api/me", app.handle(app.me))
 
-	protected.Match(read, "/protected/tokens", app.handle(app.tokens))
-	protected.POST("/protected/tokens", app.handle(app.tokens))
+	// The sample. Each page is a room of its own, which goes away by its line here, its line in templates/partials/pages.html and
+	// its files: for userinfo these are routes/userinfo*.go, templates/pages/userinfo.html and internal/i18n/*/userinfo.yaml.
 	site.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
-
-	// A line for each guard that there is: what may be seen only by those who have a role, and so on.
-	for path, guard := range map[string]GuardOption{
-		"role":              RequireRole("admin"),
-		"organization":      RequireOrganization(),
-		"organization-role": RequireOrganizationRole("admin"),
-		"permission":        RequirePermission("https://shopping.your-app.com/api", "write:products"),
-		"recent":            RequireRecentSignIn(time.Minute),
-		"mfa":               RequireMFA(),
-	} {
-		site.Match(append(read, http.MethodPost), "/protected/access/"+path, app.Authenticated(guard), app.handle(app.access))
-	}
-
-	// For programs with an access token, and for scripts on our own pages.
-	r.Match(read, "/api/resource", app.RequireCaller(app.resourcePermission), app.handle(app.sampleAPI))
-	r.Match(read, "/api/organizations/:id", app.RequireCaller(organizationPermission), app.handle(app.sampleAPI))
+	app.tokensRoutes(r, protected)
+	app.accessRoutes(site)
 	return r
 }

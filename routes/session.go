@@ -15,7 +15,11 @@ const (
 // loadSession reads the request's session before anything else does, and answers 503 if that fails: gin-contrib's
 // middleware alone would go on with an empty session, and an outage would look like a sign-out.
 func (app App) loadSession(c *gin.Context) error {
-	browser, err := app.Sessions.Browser(c.Writer, c.Request)
+	load := app.Sessions.Browser
+	if c.FullPath() == "/" { // home says in how many browsers the person is signed in
+		load = app.Sessions.CountedBrowser
+	}
+	browser, err := load(c.Writer, c.Request)
 	if err == nil {
 		c.Set(browserKey, browser)
 	}

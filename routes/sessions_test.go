@@ -31,6 +31,9 @@ func TestSessions(t *testing.T) {
 	if len(list) != 3 || !list[0].Current || list[0].Browser != "Firefox" || list[0].System != "Linux" {
 		t.Fatalf("%+v", list)
 	}
+	if home := desk.get("/").body; !strings.Contains(home, `<a href="/protected/sessions">3 browsers</a>`) {
+		t.Errorf("home does not say that there are three: %s", home)
+	}
 	var ofPhone string
 	for _, row := range list[1:] {
 		if row.Current || row.Since.IsZero() || row.Seen.Before(row.Since) {
@@ -80,8 +83,11 @@ func TestSessions(t *testing.T) {
 	signedIn(library, false)
 	signedIn(desk, true)
 	signedIn(stranger, true)
-	if html := desk.get("/protected/sessions").body; !strings.Contains(html, "You are signed in nowhere else") || strings.Contains(html, "value=\"others\"") {
+	if html := desk.get("/protected/sessions").body; !strings.Contains(html, s.app.Messages.Text("en", "sessions.only")) || strings.Contains(html, "value=\"others\"") {
 		t.Errorf("alone: %s", html)
+	}
+	if home := desk.get("/").body; !strings.Contains(home, `<a href="/protected/sessions">1 browser</a>`) {
+		t.Errorf("home does not say that there is one: %s", home)
 	}
 	desk.want(desk.post("/protected/sessions", nil), 400, "")
 	end(desk, list[0].ID) // its own

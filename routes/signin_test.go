@@ -107,54 +107,54 @@ func TestCallbackRefuses(t *testing.T) {
 		name   string
 		wrong  func(*authtest.Server)
 		status int
-		text   string
-		spent  bool // the code went to the token endpoint
+		page   string // the error's name
+		spent  bool   // the code went to the token endpoint
 	}{
-		{"cancelled", query(authtest.Refused("access_denied", "<b>no</b>")), 400, "You were not signed in", false},
-		{"no session at Logto", query(authtest.Refused("login_required", "")), 400, "You were not signed in", false},
-		{"Logto in trouble", query(authtest.Refused("server_error", "")), 502, "could not be used", false},
-		{"unregistered resource", query(authtest.Refused("invalid_target", "")), 502, "could not be used", false},
-		{"no state", query(authtest.NoParam("state")), 400, "can’t be completed", false},
-		{"unknown state", query(authtest.Param("state", strings.Repeat("A", 52))), 400, "can’t be completed", false},
-		{"two states", query(func(q url.Values) { q.Add("state", "B") }), 400, "can’t be completed", false},
-		{"no code", query(authtest.NoParam("code")), 400, "didn’t understand", false},
-		{"two codes", query(func(q url.Values) { q.Add("code", "B") }), 400, "didn’t understand", false},
-		{"unknown code", query(authtest.Param("code", "made-up")), 400, "can’t be completed", true},
-		{"no iss", query(authtest.NoParam("iss")), 400, "didn’t understand", false},
-		{"another iss", query(authtest.Param("iss", "https://evil.example/oidc")), 400, "didn’t understand", false},
+		{"cancelled", query(authtest.Refused("access_denied", "<b>no</b>")), 400, "denied", false},
+		{"no session at Logto", query(authtest.Refused("login_required", "")), 400, "denied", false},
+		{"Logto in trouble", query(authtest.Refused("server_error", "")), 502, "logto_failed", false},
+		{"unregistered resource", query(authtest.Refused("invalid_target", "")), 502, "logto_failed", false},
+		{"no state", query(authtest.NoParam("state")), 400, "unknown_sign_in", false},
+		{"unknown state", query(authtest.Param("state", strings.Repeat("A", 52))), 400, "unknown_sign_in", false},
+		{"two states", query(func(q url.Values) { q.Add("state", "B") }), 400, "unknown_sign_in", false},
+		{"no code", query(authtest.NoParam("code")), 400, "bad_request", false},
+		{"two codes", query(func(q url.Values) { q.Add("code", "B") }), 400, "bad_request", false},
+		{"unknown code", query(authtest.Param("code", "made-up")), 400, "unknown_sign_in", true},
+		{"no iss", query(authtest.NoParam("iss")), 400, "bad_request", false},
+		{"another iss", query(authtest.Param("iss", "https://evil.example/oidc")), 400, "bad_request", false},
 
-		{"token: 500", answer(authtest.Token, authtest.Status(500)), 502, "could not be used", true},
-		{"token: wrong secret", answer(authtest.Token, authtest.OAuthError(401, "invalid_client", "")), 502, "could not be used", true},
-		{"token: web page", answer(authtest.Token, authtest.HTML(200)), 502, "not possible right now", true},
-		{"token: gateway's web page", answer(authtest.Token, authtest.HTML(503)), 502, "could not be used", true},
-		{"token: garbage", answer(authtest.Token, authtest.Garbage), 502, "not possible right now", true},
-		{"token: reset", answer(authtest.Token, authtest.Reset), 502, "not possible right now", true},
-		{"token: cut off", answer(authtest.Token, authtest.CutOff), 502, "not possible right now", true},
-		{"token: 2 MB", answer(authtest.Token, authtest.Huge(2<<20)), 502, "not possible right now", true},
-		{"token: redirects", answer(authtest.Token, authtest.RedirectLoop), 502, "could not be used", true},
-		{"token: no access token", answer(authtest.Token, authtest.NoField("access_token")), 502, "not possible right now", true},
-		{"token: no ID token", answer(authtest.Token, authtest.NoField("id_token")), 502, "could not be used", true},
-		{"token: slow", answer(authtest.Token, authtest.Hang), 504, "taking too long", true},
-		{"keys: 500", answer(authtest.Keys, authtest.Status(500)), 502, "not possible right now", true},
-		{"keys: none", answer(authtest.Keys, authtest.NoKeys), 502, "not possible right now", true},
-		{"keys: slow", answer(authtest.Keys, authtest.Hang), 504, "taking too long", true},
+		{"token: 500", answer(authtest.Token, authtest.Status(500)), 502, "logto_failed", true},
+		{"token: wrong secret", answer(authtest.Token, authtest.OAuthError(401, "invalid_client", "")), 502, "logto_failed", true},
+		{"token: web page", answer(authtest.Token, authtest.HTML(200)), 502, "logto_unavailable", true},
+		{"token: gateway's web page", answer(authtest.Token, authtest.HTML(503)), 502, "logto_failed", true},
+		{"token: garbage", answer(authtest.Token, authtest.Garbage), 502, "logto_unavailable", true},
+		{"token: reset", answer(authtest.Token, authtest.Reset), 502, "logto_unavailable", true},
+		{"token: cut off", answer(authtest.Token, authtest.CutOff), 502, "logto_unavailable", true},
+		{"token: 2 MB", answer(authtest.Token, authtest.Huge(2<<20)), 502, "logto_unavailable", true},
+		{"token: redirects", answer(authtest.Token, authtest.RedirectLoop), 502, "logto_failed", true},
+		{"token: no access token", answer(authtest.Token, authtest.NoField("access_token")), 502, "logto_unavailable", true},
+		{"token: no ID token", answer(authtest.Token, authtest.NoField("id_token")), 502, "logto_failed", true},
+		{"token: slow", answer(authtest.Token, authtest.Hang), 504, "logto_timeout", true},
+		{"keys: 500", answer(authtest.Keys, authtest.Status(500)), 502, "logto_unavailable", true},
+		{"keys: none", answer(authtest.Keys, authtest.NoKeys), 502, "logto_unavailable", true},
+		{"keys: slow", answer(authtest.Keys, authtest.Hang), 504, "logto_timeout", true},
 
-		{"oidcc-client-test-invalid-iss", idToken(authtest.WrongIssuer), 502, "could not be used", true},
-		{"oidcc-client-test-missing-sub", idToken(authtest.NoClaim("sub")), 502, "could not be used", true},
-		{"oidcc-client-test-invalid-aud", idToken(authtest.WrongAudience), 502, "could not be used", true},
-		{"oidcc-client-test-missing-iat", idToken(authtest.NoClaim("iat")), 502, "could not be used", true},
-		{"oidcc-client-test-idtoken-sig-none", idToken(authtest.Unsigned), 502, "could not be used", true},
-		{"oidcc-client-test-invalid-sig", idToken(authtest.BrokenSignature), 502, "could not be used", true},
-		{"oidcc-client-test-nonce-invalid", idToken(authtest.WrongNonce), 502, "could not be used", true},
-		{"no nonce", idToken(authtest.NoClaim("nonce")), 502, "could not be used", true},
-		{"no exp", idToken(authtest.NoClaim("exp")), 502, "could not be used", true},
-		{"expired", idToken(authtest.Shifted(-24 * time.Hour)), 502, "could not be used", true},
-		{"from the future", idToken(authtest.Shifted(time.Hour)), 502, "could not be used", true},
-		{"another party", idToken(authtest.ForeignParty), 502, "could not be used", true},
-		{"forged", idToken(authtest.SignedWithForeignKey("ES384")), 502, "could not be used", true},
-		{"another algorithm", idToken(authtest.SignedWithForeignKey("RS256")), 502, "could not be used", true},
-		{"HS256 by public key", idToken(authtest.SignedWithPublicKey), 502, "could not be used", true},
-		{"HS256 by secret", idToken(authtest.SignedWithSecret), 502, "could not be used", true},
+		{"oidcc-client-test-invalid-iss", idToken(authtest.WrongIssuer), 502, "logto_failed", true},
+		{"oidcc-client-test-missing-sub", idToken(authtest.NoClaim("sub")), 502, "logto_failed", true},
+		{"oidcc-client-test-invalid-aud", idToken(authtest.WrongAudience), 502, "logto_failed", true},
+		{"oidcc-client-test-missing-iat", idToken(authtest.NoClaim("iat")), 502, "logto_failed", true},
+		{"oidcc-client-test-idtoken-sig-none", idToken(authtest.Unsigned), 502, "logto_failed", true},
+		{"oidcc-client-test-invalid-sig", idToken(authtest.BrokenSignature), 502, "logto_failed", true},
+		{"oidcc-client-test-nonce-invalid", idToken(authtest.WrongNonce), 502, "logto_failed", true},
+		{"no nonce", idToken(authtest.NoClaim("nonce")), 502, "logto_failed", true},
+		{"no exp", idToken(authtest.NoClaim("exp")), 502, "logto_failed", true},
+		{"expired", idToken(authtest.Shifted(-24 * time.Hour)), 502, "logto_failed", true},
+		{"from the future", idToken(authtest.Shifted(time.Hour)), 502, "logto_failed", true},
+		{"another party", idToken(authtest.ForeignParty), 502, "logto_failed", true},
+		{"forged", idToken(authtest.SignedWithForeignKey("ES384")), 502, "logto_failed", true},
+		{"another algorithm", idToken(authtest.SignedWithForeignKey("RS256")), 502, "logto_failed", true},
+		{"HS256 by public key", idToken(authtest.SignedWithPublicKey), 502, "logto_failed", true},
+		{"HS256 by secret", idToken(authtest.SignedWithSecret), 502, "logto_failed", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -174,8 +174,9 @@ func TestCallbackRefuses(t *testing.T) {
 			if strings.HasSuffix(tt.name, " state") || strings.HasSuffix(tt.name, " states") { // nobody knows of which sign-in
 				again = `class="button primary" href="/sign-in"`
 			}
-			if !strings.Contains(a.body, tt.text) || !strings.Contains(a.body, again) || strings.Contains(a.body, "<b>no") {
-				t.Errorf("want %q and a way to try again: %s", tt.text, a.body)
+			title := "<h1>" + s.app.Messages.Text("en", "error."+tt.page+".title") + "</h1>"
+			if !strings.Contains(a.body, title) || !strings.Contains(a.body, again) || strings.Contains(a.body, "<b>no") {
+				t.Errorf("want %q and a way to try again: %s", title, a.body)
 			}
 			if spent := s.logto.Count(authtest.Token) > 0; spent != tt.spent && tt.name != "token: slow" { // it may still be on its way
 				t.Errorf("token endpoint called: %v", spent)

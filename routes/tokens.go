@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,23 +17,34 @@ import (
 	"example.com/logto-gin-starter/auth"
 )
 
-// tokensPage is what the page "tokens" shows: for each configured resource and each organization of the person, the
-// token that Logto gives, or why it gives none. The tokens themselves never leave the server.
+// tokensRoutes are those of the page and of the sample API.
+func (app App) tokensRoutes(r *gin.Engine, protected *gin.RouterGroup) {
+	protected.Match(read, "/protected/tokens", app.handle(app.tokens))
+	protected.POST("/protected/tokens", app.handle(app.tokens))
+	r.Match(read, "/api/resource", app.RequireCaller(app.resourcePermission), app.handle(app.sampleAPI))
+	r.Match(read, "/api/organizations/:id", app.RequireCaller(organizationPermission), app.handle(app.sampleAPI))
+}
+
+// tokensPage is what the page "tokens" shows: a row for each configured resource and each organization of the person. Logto is asked
+// for a row's token when the person asks for it; a program gets all of them. The tokens themselves never leave the server.
 type tokensPage struct {
 	Resources, Organizations []tokenRow
 }
 
 type tokenRow struct {
-	Name      string // resource indicator or organization ID
-	Label     string // how people call the organization, if that is known
+	ID      string // of the row in the page
+	Name    string // resource indicator or organization ID
+	Label   string // what people call the organization
+	IsAsked bool   // what follows is what came of it
+
 	Scopes    []string
 	ExpiresIn string
 	Claims    string // JSON
 	Error     *tokenError
 	API       string // the sample API's answer, if it was called
-	APIPath   string
 
-	claims *auth.AccessTokenClaims
+	claims  *auth.AccessTokenClaims
+	apiPath string
 }
 
 type tokenError struct {
@@ -47,11 +59,15 @@ func (app App) tokens(c *gin.Context) error {
 		return err
 	}
 	session := app.session(c)
+	person, err := session.Person(c.Request.Context())
+	if err != nil {
+		return err
+	}
 	var page tokensPage
-	for _, resource := range app.Auth.Resources() {
-		row := tokenRow{Name: resource, APIPath: "/api/resource?" + url.Values{"indicator": {resource}}.Encode()}
-		asked := form.Get("resource") == resource
-		err := app.fill(c, &row, asked, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
+	for i, resource := range app.Auth.Resources() {
+		row := tokenRow{ID: fmt.Sprint("resource-", i+1), Name: resource, IsAsked: form.Get("resource") == resource}
+		row.apiPath = "/api/resource?" + url.Values{"indicator": {resource}}.Encode()
+		err := app.fill(c, &row, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
 			return session.AccessToken(ctx, resource, options...)
 		})
 		if err != nil {
@@ -59,11 +75,11 @@ func (app App) tokens(c *gin.Context) error {
 		}
 		page.Resources = append(page.Resources, row)
 	}
-	names := app.organizationNames(c)
-	for _, id := range auth.UserFrom(c.Request.Context()).Claims().Organizations.Value() {
-		row := tokenRow{Name: id, Label: names[id], APIPath: "/api/organizations/" + url.PathEscape(id)}
-		asked := form.Get("organization") == id
-		err := app.fill(c, &row, asked, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
+	for _, organization := range person.Organizations {
+		id := organization.ID
+		row := tokenRow{ID: "organization-" + id, Name: id, Label: organization.Name, IsAsked: form.Get("organization") == id}
+		row.apiPath = "/api/organizations/" + url.PathEscape(id)
+		err := app.fill(c, &row, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
 			return session.OrganizationToken(ctx, id, options...)
 		})
 		if err != nil {
@@ -78,31 +94,16 @@ func (app App) tokens(c *gin.Context) error {
 	return app.page(c, http.StatusOK, "tokens", page)
 }
 
-// organizationNames asks userinfo, for an ID token has only IDs. The page does without if it must.
-func (app App) organizationNames(c *gin.Context) map[string]string {
-	user := auth.UserFrom(c.Request.Context())
-	if len(user.Claims().Organizations.Value()) == 0 || wantsJSON(c) {
-		return nil
-	}
-	info, err := app.session(c).FetchUserInfo(c.Request.Context())
-	if err != nil {
-		c.Set(failureKey, err)
-		return nil
-	}
-	names := map[string]string{}
-	for _, organization := range info.OrganizationData.Value() {
-		names[organization.ID] = organization.Name
-	}
-	return names
-}
-
 type getToken = func(context.Context, ...auth.TokenOption) (auth.Token, error)
 
-// fill gets a row's token. A refusal is a part of the page; only what concerns the whole session is an error.
-func (app App) fill(c *gin.Context, row *tokenRow, asked bool, form url.Values, get getToken) error {
+// fill gets a row's token, if somebody asks for it. A refusal is a part of the page; only what concerns the whole session is an error.
+func (app App) fill(c *gin.Context, row *tokenRow, form url.Values, get getToken) error {
+	if !row.IsAsked && !wantsJSON(c) {
+		return nil
+	}
 	ctx := c.Request.Context()
 	var options []auth.TokenOption
-	if asked && !form.Has("call") {
+	if row.IsAsked && !form.Has("call") {
 		options = append(options, auth.ForceRefresh())
 	}
 	token, err := get(ctx, options...)
@@ -122,8 +123,8 @@ func (app App) fill(c *gin.Context, row *tokenRow, asked bool, form url.Values, 
 	row.claims, row.Claims = &claims, indent(data)
 	row.Scopes = slices.Sorted(slices.Values(claims.Scopes()))
 	row.ExpiresIn = app.Messages.Span(c.GetString(languageKey), time.Until(token.Expiry).Round(time.Minute))
-	if asked && form.Has("call") {
-		row.API = app.callAPI(ctx, row.APIPath, token)
+	if row.IsAsked && form.Has("call") {
+		row.API = app.callAPI(ctx, row.apiPath, token)
 	}
 	return nil
 }
@@ -191,3 +192,28 @@ type answer struct {
 func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 func (a *answer) WriteHeader(int)             {}
+
+// The sample API stands for those of a product, which would be programs of their own: one for each configured
+// resource, and one for each organization.
+
+func (app App) resourcePermission(c *gin.Context) (need auth.Permission) {
+	if indicator := c.Query("indicator"); slices.Contains(app.Auth.Resources(), indicator) {
+		need.Resource, need.Scopes = indicator, []string{"read:products"}
+	}
+	return need
+}
+
+func organizationPermission(c *gin.Context) auth.Permission {
+	return auth.Permission{Organization: matching(isID(), c.Param("id"))}
+}
+
+// sampleAPI says what it learned from the token.
+func (app App) sampleAPI(c *gin.Context) error {
+	caller, _ := auth.CallerFrom(c.Request.Context())
+	answer := gin.H{"subject": caller.Subject, "client": caller.ClientID, "scopes": caller.Scopes}
+	if caller.Organization != "" {
+		answer["organization"] = caller.Organization
+	}
+	c.JSON(http.StatusOK, answer)
+	return nil
+}

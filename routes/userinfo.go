@@ -1,13 +1,12 @@
 package routes
 
 import (
-	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -17,42 +16,77 @@ import (
 
 // userInfoPage is what the page "userinfo" shows.
 type userInfoPage struct {
-	Claims            []claimRow
+	Info              auth.UserInfo
+	Groups            []claimGroup
 	JSON, IDTokenJSON string
+	Curl              string // gets the JSON
+}
+
+type claimGroup struct {
+	Title  string
+	Claims []claimRow
 }
 
 // claimRow is one claim: from the ID token, from userinfo, or from both.
 type claimRow struct {
 	Name, Value string
-	Kind        string // text, time, url, image, bool, json, null
+	Kind        string // text, time, url, image, bool, list, json, none, null
+	List        []string
 	Origin      string // both, differs, userinfo, id_token
 	Other       string // if it differs, what the ID token says
 }
 
-// userInfo shows what Logto's userinfo endpoint answers, beside the claims of the ID token.
+// claimGroups are the claims that belong together, in the order in which they are shown.
+var claimGroups = []struct {
+	name   string
+	claims []string
+}{
+	{"profile", []string{
+		"sub", "username", "name", "given_name", "middle_name", "family_name", "nickname", "preferred_username", "picture", "profile",
+		"website", "gender", "birthdate", "zoneinfo", "locale", "created_at", "updated_at",
+	}},
+	{"contact", []string{"email", "email_verified", "phone_number", "phone_number_verified", "address"}},
+	{"organizations", []string{"roles", "organizations", "organization_data", "organization_roles"}},
+}
+
+// userInfo shows what Logto's userinfo endpoint returns, next to the claims of the ID token.
 func (app App) userInfo(c *gin.Context) error {
 	user := auth.UserFrom(c.Request.Context())
 	if wantsJSON(c) {
 		c.Data(http.StatusOK, "application/json; charset=utf-8", user.Info.Raw)
 		return nil
 	}
-	info, err := json.Marshal(user.Info)
-	if err != nil {
-		return err
-	}
 	idToken, err := json.Marshal(user.Claims())
 	if err != nil {
 		return err
 	}
-	rows, err := claimRows(info, idToken)
+	rows, err := claimRows(user.Info.Raw, idToken)
 	if err != nil {
 		return err
 	}
-	return app.page(c, http.StatusOK, "userinfo", userInfoPage{Claims: rows, JSON: indent(info), IDTokenJSON: indent(idToken)})
+	page := userInfoPage{Info: *user.Info, JSON: indent(user.Info.Raw), IDTokenJSON: indent(idToken)}
+	page.Curl = fmt.Sprintf("curl -H 'Accept: application/json' -b '%s=…' %s/protected/userinfo", app.cookieName("sid"), app.BaseURL)
+	add := func(name string, claims []string) {
+		group := claimGroup{Title: app.text(c, "userinfo.group."+name)}
+		for _, claim := range claims {
+			if row, is := rows[claim]; is {
+				group.Claims = append(group.Claims, row)
+				delete(rows, claim)
+			}
+		}
+		if group.Claims != nil {
+			page.Groups = append(page.Groups, group)
+		}
+	}
+	for _, group := range claimGroups {
+		add(group.name, group.claims)
+	}
+	add("other", slices.Sorted(maps.Keys(rows)))
+	return app.page(c, http.StatusOK, "userinfo", page)
 }
 
-// claimRows puts both sets of claims side by side: sub first, then by name.
-func claimRows(info, idToken []byte) ([]claimRow, error) {
+// claimRows puts both sets of claims side by side, by name.
+func claimRows(info, idToken []byte) (map[string]claimRow, error) {
 	var fromInfo, fromToken map[string]json.RawMessage
 	if err := json.Unmarshal(info, &fromInfo); err != nil {
 		return nil, err
@@ -60,40 +94,25 @@ func claimRows(info, idToken []byte) ([]claimRow, error) {
 	if err := json.Unmarshal(idToken, &fromToken); err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(fromToken, func(name string, _ json.RawMessage) bool { return slices.Contains(auth.AboutToken, name) })
-	names := map[string]bool{}
-	for name := range fromInfo {
-		names[name] = true
+	rows := map[string]claimRow{}
+	for name, raw := range fromToken {
+		if !slices.Contains(auth.AboutToken, name) {
+			rows[name] = show(name, raw, "id_token")
+		}
 	}
-	for name := range fromToken {
-		names[name] = true
-	}
-	var rows []claimRow
-	for name := range names {
-		raw, inInfo := fromInfo[name]
+	for name, raw := range fromInfo {
 		older, inToken := fromToken[name]
-		row := claimRow{Name: name, Origin: "both"}
 		switch {
-		case !inInfo:
-			row.Origin, raw = "id_token", older
 		case !inToken:
-			row.Origin = "userinfo"
-		case !sameJSON(raw, older):
-			row.Origin = "differs"
-			row.Other, _ = show(name, older)
+			rows[name] = show(name, raw, "userinfo")
+		case sameJSON(raw, older):
+			rows[name] = show(name, raw, "both")
+		default:
+			row := show(name, raw, "differs")
+			row.Other = show(name, older, "").Value
+			rows[name] = row
 		}
-		row.Value, row.Kind = show(name, raw)
-		rows = append(rows, row)
 	}
-	slices.SortFunc(rows, func(a, b claimRow) int {
-		if a.Name == "sub" {
-			return -1
-		}
-		if b.Name == "sub" {
-			return 1
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
 	return rows, nil
 }
 
@@ -103,31 +122,29 @@ func sameJSON(a, b json.RawMessage) bool {
 	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
-// show says how a claim's value is best read.
-func show(name string, raw json.RawMessage) (value, kind string) {
-	var text string
+// show says how a claim is best read.
+func show(name string, raw json.RawMessage, origin string) claimRow {
+	row := claimRow{Name: name, Origin: origin, Value: string(raw)}
 	var number int64
-	switch {
-	case string(raw) == "null":
-		return "null", "null"
-	case string(raw) == "true", string(raw) == "false":
-		return string(raw), "bool"
+	switch text, list := "", []string(nil); {
+	case row.Value == "null":
+		row.Kind = "null"
+	case row.Value == "[]", row.Value == "{}", row.Value == `""`:
+		row.Kind = "none"
+	case row.Value == "true", row.Value == "false":
+		row.Kind = "bool"
 	case (name == "created_at" || name == "updated_at") && json.Unmarshal(raw, &number) == nil:
-		return auth.Millis(number).Time().UTC().Format(time.RFC3339), "time"
+		row.Value, row.Kind = auth.Millis(number).Time().UTC().Format(time.RFC3339), "time"
+	case json.Unmarshal(raw, &list) == nil && len(list) <= 10:
+		row.List, row.Kind = list, "list"
 	case json.Unmarshal(raw, &text) != nil:
-		return indent(raw), "json"
+		row.Value, row.Kind = indent(raw), "json"
 	case name == "picture" && isWebURL(text):
-		return text, "image"
+		row.Value, row.Kind = text, "image"
 	case isWebURL(text):
-		return text, "url"
+		row.Value, row.Kind = text, "url"
+	default:
+		row.Value, row.Kind = text, "text"
 	}
-	return text, "text"
-}
-
-func indent(raw []byte) string {
-	var buf bytes.Buffer
-	if json.Indent(&buf, raw, "", "  ") != nil {
-		return string(raw)
-	}
-	return buf.String()
+	return row
 }

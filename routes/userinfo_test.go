@@ -50,21 +50,23 @@ func TestUserInfoPage(t *testing.T) {
 	for name, text := range map[string]string{
 		"subject first":       "<tbody>\n<tr>\n<th scope=\"row\"><code>sub</code>",
 		"text":                "Ada Lovelace",
-		"picture":             `<img class="thumbnail" src="https://logto.example/avatar/ada.svg"`,
+		"picture":             `<span class="thumbnail"><img src="https://logto.example/avatar/ada.svg"`,
 		"address of a page":   `<a href="https://example.com/ada" rel="noreferrer noopener">`,
 		"time, of ms":         `<time datetime="2026-01-05T09:00:00Z">5 January 2026`,
 		"yes":                 "✓ Yes",
 		"object":              "&#34;theme&#34;: &#34;dark&#34;",
-		"only userinfo":       "Only userinfo",
-		"only ID token":       "Only ID token",
-		"both":                "ID token and userinfo",
-		"the endpoint's JSON": "The endpoint’s answer",
+		"list":                `<code class="badge">merchant</code>`,
+		"only userinfo":       "Userinfo only",
+		"only ID token":       "<code>tenant</code></th>\n<td>blue <span class=\"origin badge\">ID token only",
+		"both":                "<td>Countess</td>",
+		"the endpoint's JSON": "&#34;sub&#34;: &#34;4dal0velace0&#34;",
+		"how to get it":       "-b &#39;sid=…&#39; " + s.url + "/protected/userinfo",
 	} {
 		if !strings.Contains(ada, text) {
 			t.Errorf("%s: no %s", name, text)
 		}
 	}
-	if grace := s.signedIn(t, "grace").get("/protected/userinfo").body; !strings.Contains(grace, `<code class="muted">null</code>`) || !strings.Contains(grace, `<span class="person-name">grace</span>`) {
+	if grace := s.signedIn(t, "grace").get("/protected/userinfo").body; !strings.Contains(grace, "Requested, but not set in Logto.") || !strings.Contains(grace, `<span class="muted">None</span>`) || !strings.Contains(grace, `<span class="person-name">grace</span>`) {
 		t.Errorf("who has no name: %s", grace)
 	}
 }

@@ -199,7 +199,7 @@ func TestManyOrganizations(t *testing.T) {
 	if strings.Count(body, "<option ") != 201 || !strings.Contains(body, ` selected>Organization 123 &amp; sons<`) {
 		t.Errorf("switcher: %s", body)
 	}
-	if got := s.redis.during(func() { b.get("/") }); !slices.Equal(got, []string{"GETRANGE"}) {
+	if got := s.redis.during(func() { b.get("/protected/access") }); !slices.Equal(got, []string{"GETRANGE"}) {
 		t.Errorf("a page costs %q", got)
 	}
 	if got := decode[me](t, b.get("/api/me")); len(got.Organizations) != 200 || *got.Organization != "org000000123" || got.Organizations[7].Roles[0] != "admin" {

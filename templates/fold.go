@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"bytes"
 	"fmt"
 	"html/template"
 	"text/template/parse"
@@ -24,6 +25,24 @@ func (c constants) assetURL(name string) (string, error) {
 		return "", fmt.Errorf("no static file %q", name)
 	}
 	return url, nil
+}
+
+// language is one to choose.
+type language struct {
+	Code, Name string
+	IsSpoken   bool // by this page
+}
+
+// languages are all that there are; none if there is no choice.
+func (c constants) languages() (all []language) {
+	codes := c.messages.Languages()
+	if len(codes) == 1 {
+		return nil
+	}
+	for _, code := range codes {
+		all = append(all, language{code, c.messages.Name(code), code == c.lang})
+	}
+	return all
 }
 
 // date shows a time in words; what is no time is shown as it is.
@@ -72,12 +91,27 @@ func (c constants) foldNode(node parse.Node) (parse.Node, error) {
 	case *parse.IfNode:
 		return node, c.foldBranch(&n.BranchNode)
 	case *parse.RangeNode:
-		return node, c.foldBranch(&n.BranchNode)
+		if err := c.foldBranch(&n.BranchNode); err != nil || n.Pipe.String() != "languages" {
+			return node, err
+		}
+		return c.unroll(n)
 	case *parse.WithNode:
 		return node, c.foldBranch(&n.BranchNode)
 	default:
 		return node, nil
 	}
+}
+
+// unroll returns what {{range languages}} always says.
+func (c constants) unroll(n *parse.RangeNode) (parse.Node, error) {
+	tree := &parse.Tree{Root: &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{n}}}
+	t, err := template.New("").Funcs(template.FuncMap{"languages": c.languages}).AddParseTree("languages", tree)
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	err = t.Execute(&text, nil)
+	return &parse.TextNode{NodeType: parse.NodeText, Pos: n.Pos, Text: text.Bytes()}, err
 }
 
 func (c constants) foldBranch(n *parse.BranchNode) error {

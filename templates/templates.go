@@ -43,6 +43,7 @@ type Rights interface {
 type User struct {
 	Name    string
 	Picture string // a URL; if empty, an initial is shown
+	Email   string // empty: not known
 
 	Organizations []Organization
 	Organization  string // the name of the active one; empty: none
@@ -58,6 +59,7 @@ type Organization struct {
 // Messages is the part of the message tables that pages need.
 type Messages interface {
 	Languages() []string
+	Name(lang string) string
 	Lookup(lang, key string, value ...any) (string, error)
 	Date(lang string, t time.Time) string
 }
@@ -95,13 +97,15 @@ func Parse(asset func(name string) string, messages Messages) (Set, error) {
 
 // parse adds files to a page.
 func (c constants) parse(page *template.Template, patterns ...string) (*template.Template, error) {
+	languages := c.languages()
 	page.Funcs(template.FuncMap{
-		"t":        c.message,
-		"asset":    c.assetURL,
-		"lang":     func() string { return c.lang },
-		"date":     c.date,
-		"initial":  initial,
-		"provider": provider,
+		"t":         c.message,
+		"asset":     c.assetURL,
+		"lang":      func() string { return c.lang },
+		"date":      c.date,
+		"initial":   initial,
+		"provider":  provider,
+		"languages": func() []language { return languages },
 	})
 	if _, err := page.ParseFS(files, patterns...); err != nil {
 		return nil, err

@@ -16,16 +16,36 @@ import (
 
 // The data of the pages, as package routes gives it.
 type (
-	userinfo struct {
-		Claims            []claim
-		JSON, IDTokenJSON string
+	home struct {
+		DirectSignIns []string
+		Since         time.Time
+		SinceText     string
+		Places        int
 	}
-	claim  struct{ Name, Value, Kind, Origin, Other string }
+	userinfo struct {
+		Info                    profile
+		Groups                  []group
+		JSON, IDTokenJSON, Curl string
+	}
+	profile struct {
+		Username, Email, PhoneNumber       value[string]
+		EmailVerified, PhoneNumberVerified value[bool]
+	}
+	value[T any] struct{ Value T }
+	group        struct {
+		Title  string
+		Claims []claim
+	}
+	claim struct {
+		Name, Value, Kind, Origin, Other string
+		List                             []string
+	}
 	tokens struct{ Resources, Organizations []token }
 	token  struct {
-		Name, Label, ExpiresIn, Claims, API string
-		Scopes                              []string
-		Error                               *tokenError
+		ID, Name, Label, ExpiresIn, Claims, API string
+		Scopes                                  []string
+		Error                                   *tokenError
+		IsAsked                                 bool
 	}
 	tokenError struct{ Code, Message string }
 	sessions   struct {
@@ -66,29 +86,33 @@ var (
 
 // samples returns pages that show text wherever a page can show any.
 func samples(text string) map[string]sample {
-	user := &templates.User{Name: text, Picture: text}
-	member := &templates.User{Name: text, Organization: text, AccountURL: text, Organizations: []templates.Organization{{ID: text, Name: text, Active: true}, {ID: text, Name: text}}}
+	user := &templates.User{Name: text, Picture: text, Email: text}
+	member := &templates.User{Name: text, Email: text, Organization: text, AccountURL: text, Organizations: []templates.Organization{{ID: text, Name: text, Active: true}, {ID: text, Name: text}}}
 	known := session{ID: text, Browser: text, System: text, Since: since, Seen: since, SinceText: text, SeenText: text}
 	current := known
 	current.Current = true
-	fetched := token{Name: text, Label: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}}
-	refused := token{Name: text, Error: &tokenError{text, text}}
+	fetched := token{ID: text, Name: text, Label: text, ExpiresIn: text, Claims: text, API: text, Scopes: []string{text}, IsAsked: true}
+	refused := token{ID: text, Name: text, Error: &tokenError{text, text}, IsAsked: true}
+	asleep := token{ID: text, Name: text, Label: text}
+	info := profile{value[string]{text}, value[string]{text}, value[string]{text}, value[bool]{true}, value[bool]{true}}
 	var claims []claim
-	for _, kind := range []string{"text", "time", "url", "image", "bool", "json", "null"} {
-		claims = append(claims, claim{text, text, kind, "both", ""}, claim{text, text, kind, "differs", text}, claim{text, text, kind, "userinfo", ""}, claim{text, text, kind, "id_token", ""})
+	for _, kind := range []string{"text", "time", "url", "image", "bool", "list", "json", "none", "null"} {
+		for _, origin := range []string{"both", "differs", "userinfo", "id_token"} {
+			claims = append(claims, claim{text, text, kind, origin, text, []string{text}})
+		}
 	}
 	return map[string]sample{
-		"home signed out":    {"home", nil, nil},
-		"home direct":        {"home", nil, []string{"social:" + text, "sso:" + text, text}},
-		"home member":        {"home", member, nil},
+		"home signed out":    {"home", nil, home{}},
+		"home direct":        {"home", nil, home{DirectSignIns: []string{"social:" + text, "sso:" + text, text}}},
+		"home member":        {"home", member, home{Since: since, SinceText: text}},
 		"access":             {"access", user, nil},
 		"access member":      {"access", member, nil},
-		"home":               {"home", user, nil},
+		"home":               {"home", user, home{Since: since, SinceText: text}},
 		"signout":            {"signout", user, nil},
 		"signout signed out": {"signout", nil, nil},
-		"userinfo":           {"userinfo", user, userinfo{claims, text, text}},
+		"userinfo":           {"userinfo", user, userinfo{info, []group{{text, claims}}, text, text, text}},
 		"userinfo empty":     {"userinfo", user, userinfo{}},
-		"tokens":             {"tokens", user, tokens{[]token{fetched}, []token{fetched, refused}}},
+		"tokens":             {"tokens", user, tokens{[]token{fetched}, []token{fetched, refused, asleep}}},
 		"tokens empty":       {"tokens", user, tokens{}},
 		"sessions":           {"sessions", user, sessions{[]session{current, known, {}}, true}},
 		"sessions only this": {"sessions", user, sessions{[]session{current}, false}},
@@ -190,14 +214,16 @@ func TestClaimKinds(t *testing.T) {
 		{"time", "some day", `<time datetime="some day">some day</time>`},
 		{"url", "https://ada.example/?a=1&b", `<a href="https://ada.example/?a=1&amp;b" rel="noreferrer noopener">`},
 		{"url", "javascript:alert(1)", `<a href="#ZgotmplZ"`},
-		{"image", "https://ada.example/a.png", `<img class="thumbnail" src="https://ada.example/a.png" alt=""`},
+		{"image", "https://ada.example/a.png", `<span class="thumbnail"><img src="https://ada.example/a.png" alt=""`},
+		{"list", "", `<code class="badge">a</code> <code class="badge">&lt;b&gt;</code>`},
+		{"none", "[]", `<span class="muted">None</span>`},
 		{"image", "data:image/svg+xml,x", `src="#ZgotmplZ"`},
 		{"bool", "true", "✓ Yes"},
 		{"bool", "false", "✗ No"},
 		{"json", `{"a": 1}`, `aria-label="c"><code>{&#34;a&#34;: 1}</code></pre>`},
-		{"null", "", `<code class="muted">null</code>`},
+		{"null", "null", `<span class="muted">Requested, but not set in Logto.</span>`},
 	} {
-		s := sample{"userinfo", ada, userinfo{Claims: []claim{{"c", tt.value, tt.kind, "both", ""}}}}
+		s := sample{"userinfo", ada, userinfo{Groups: []group{{"g", []claim{{"c", tt.value, tt.kind, "both", "", []string{"a", "<b>"}}}}}}}
 		if html := s.render(t, set, "en"); !strings.Contains(html, tt.want) {
 			t.Errorf("claim %s %q isn't shown as %q", tt.kind, tt.value, tt.want)
 		}
@@ -207,8 +233,8 @@ func TestClaimKinds(t *testing.T) {
 func TestThai(t *testing.T) {
 	set, _ := parse(t)
 	for initial, name := range map[string]string{"อ": "เอดา", "ส": "สมชาย", "A": " ada", "É": "élodie", "?": "💜"} {
-		html := sample{"home", &templates.User{Name: name}, nil}.render(t, set, "th")
-		for _, want := range []string{"สวัสดีคุณ " + name, `aria-hidden="true">` + initial + "</span>"} {
+		html := sample{"home", &templates.User{Name: name}, home{}}.render(t, set, "th")
+		for _, want := range []string{"สวัสดี " + name, `aria-hidden="true">` + initial + "</span>"} {
 			if !strings.Contains(html, want) {
 				t.Errorf("home of %q lacks %q", name, want)
 			}
@@ -271,7 +297,7 @@ func TestConstantsAreEscaped(t *testing.T) {
 // every text looked up for every visitor.
 func BenchmarkHome(b *testing.B) {
 	set, messages := parse(b)
-	page := templates.Page{Lang: "en", Path: "/", User: ada}
+	page := templates.Page{Lang: "en", Path: "/", User: ada, Data: home{Since: since, SinceText: "just now"}}
 	b.Run("folded", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -281,12 +307,14 @@ func BenchmarkHome(b *testing.B) {
 		}
 	})
 	plain := template.Must(template.New("layout.html").Funcs(template.FuncMap{
-		"t":       func(key string, value ...any) (string, error) { return messages.Lookup("en", key, value...) },
-		"asset":   func(name string) string { return "/static/" + name },
-		"lang":    func() string { return "en" },
-		"initial": func(string) string { return "A" },
+		"t":         func(key string, value ...any) (string, error) { return messages.Lookup("en", key, value...) },
+		"asset":     func(name string) string { return "/static/" + name },
+		"lang":      func() string { return "en" },
+		"initial":   func(string) string { return "A" },
+		"provider":  func(string) string { return "" },
+		"languages": func() []any { return nil },
 	}).ParseGlob("layout/*.html"))
-	template.Must(plain.ParseFiles("partials/header.html", "partials/avatar.html", "partials/footer.html", "partials/signout.html", "pages/home.html"))
+	template.Must(plain.ParseFiles("partials/header.html", "partials/avatar.html", "partials/footer.html", "partials/pages.html", "partials/next-steps.html", "partials/source.html", "partials/switcher.html", "partials/signout.html", "pages/home.html"))
 	b.Run("plain", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -225,7 +225,7 @@ func (b *tab) fill(name, text string) {
 	within(b, chromedp.SendKeys(chromedp.CSS(`[name="`+name+`"]`), text))
 }
 
-// where is the path at which the tab is, after the application's address, or the whole address elsewhere.
+// where is the path at which the tab is, after the application's address, or the whole address elsewhere; without a fragment.
 func (b *tab) where() string {
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
@@ -233,6 +233,7 @@ func (b *tab) where() string {
 	if err != nil {
 		return err.Error()
 	}
+	address, _, _ = strings.Cut(address, "#")
 	return strings.TrimPrefix(address, b.site.url)
 }
 

@@ -55,7 +55,7 @@ func (b *tab) tour(at func(page string)) {
 	b.open("/protected/userinfo")
 	at("userinfo")
 	b.open("/protected/tokens")
-	b.click(`form:has([name="organization"]) button[name="call"]`)
+	b.click(`form:has([name="organization"]) button`)
 	at("tokens")
 	must(b.t, newPerson(b.t, b.site.url, b.site.logto).signIn(b.t.Context(), "ada"))
 	b.open("/protected/sessions") // here, and in a browser that nobody knows

@@ -1,5 +1,5 @@
-// Package i18n holds every text that a person reads, in each language: one messages.<language>.yaml each.
-// Another language is another such file, and a link in the footer. Start reading at Load; Match picks a person's
+// Package i18n holds every text that a person reads: a folder for each language, in it a file for each family of pages.
+// Another language is another folder, and one less is a folder less. Start reading at Load; Match picks a person's
 // language, Text a message.
 package i18n
 
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ import (
 	"golang.org/x/text/language"
 )
 
-//go:embed messages.*.yaml
+//go:embed */*.yaml
 var files embed.FS
 
 // maxAccept bounds the work on an Accept-Language header; browsers send far less.
@@ -25,7 +26,7 @@ const maxAccept = 256
 
 // Catalog holds the messages of all languages. It never changes, so any number of goroutines may use it.
 type Catalog struct {
-	languages []string // as the files are named; the first is for whoever asks for none of them
+	languages []string // as the folders are named; the first is for whoever asks for none of them
 	matcher   language.Matcher
 	tables    map[string]table
 }
@@ -42,22 +43,31 @@ type message struct {
 	takesValue, plural bool
 }
 
-// Load reads the embedded messages. A message that not every language has is an error.
+// Load reads the embedded messages. A message that not every language has is an error, and so is one that is there twice.
 func Load() (*Catalog, error) {
 	bundle := i18n.NewBundle(language.English)
 	bundle.RegisterUnmarshalFunc("yaml", func(data []byte, v any) error { return yaml.Unmarshal(data, v) })
-	names, err := fs.Glob(files, "*")
+	names, err := fs.Glob(files, "*/*")
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
 	}
 	c := &Catalog{tables: make(map[string]table)}
 	for _, name := range names {
-		file, err := bundle.LoadMessageFileFS(files, name)
+		data, err := files.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read messages: %w", err)
+		}
+		file, err := bundle.ParseMessageFileBytes(data, path.Dir(name)+".yaml") // go-i18n takes the language from the name
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 		lang := file.Tag.String()
-		c.tables[lang] = newTable(i18n.NewLocalizer(bundle, lang), file.Messages)
+		if _, known := c.tables[lang]; !known {
+			c.tables[lang] = table{messages: make(map[string]message), localizer: i18n.NewLocalizer(bundle, lang)}
+		}
+		if err := c.tables[lang].add(file.Messages); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
 	}
 	for _, tag := range bundle.LanguageTags() { // the default first
 		c.languages = append(c.languages, tag.String())
@@ -66,13 +76,15 @@ func Load() (*Catalog, error) {
 	return c, c.complete()
 }
 
-func newTable(localizer *i18n.Localizer, messages []*i18n.Message) table {
-	t := table{messages: make(map[string]message), localizer: localizer}
+func (t table) add(messages []*i18n.Message) error {
 	for _, m := range messages {
+		if _, known := t.messages[m.ID]; known {
+			return fmt.Errorf("message %q is there twice", m.ID)
+		}
 		plural := m.One != ""
 		t.messages[m.ID] = message{text: m.Other, takesValue: plural || strings.Contains(m.Other, "{{"), plural: plural}
 	}
-	return t
+	return nil
 }
 
 // complete reports each message that one language has and another lacks.
@@ -92,6 +104,9 @@ func (c *Catalog) complete() error {
 
 // Languages lists the languages there are, such as "en"; the first is the default.
 func (c *Catalog) Languages() []string { return slices.Clone(c.languages) }
+
+// Name returns what people who speak a language call it.
+func (c *Catalog) Name(lang string) string { return c.Text(lang, "language") }
 
 // Match returns the language to speak: the person's choice if there is such a language, else what suits the
 // Accept-Language header best, else the default. Both may be anything that a client sends.

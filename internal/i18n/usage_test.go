@@ -49,17 +49,23 @@ func TestMessagesAndTheirUses(t *testing.T) {
 
 func messageKeys(t *testing.T) map[string]bool {
 	t.Helper()
-	data, err := os.ReadFile("messages.en.yaml")
+	names, err := filepath.Glob("en/*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var messages map[string]any
-	if err := yaml.Unmarshal(data, &messages); err != nil {
-		t.Fatal(err)
-	}
 	keys := make(map[string]bool)
-	for key := range messages {
-		keys[key] = true
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var messages map[string]any
+		if err := yaml.Unmarshal(data, &messages); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for key := range messages {
+			keys[key] = true
+		}
 	}
 	return keys
 }

@@ -25,6 +25,7 @@ type Browser struct {
 	name    string
 	agent   string         // the request's User-Agent
 	cookies []*http.Cookie // the request's, and what binds its sign-in
+	counted bool           // reading it counts the person's sessions
 
 	mu      sync.Mutex // held during Redis commands: what one goroutine changes, the next one sees
 	w       http.ResponseWriter
@@ -32,6 +33,7 @@ type Browser struct {
 	at      *place  // where the session lies; nil: a visitor who has none
 	record  record  // what it holds; empty if nothing that we understand
 	ending  *Ending // how the session ended that the request came with; nil: it has not, or left no mark
+	places  int64   // see Places
 	late    bool    // that session has ended, and none may take its place but by a sign-in
 
 	label [2]string // of the person and of the session, for the log
@@ -44,7 +46,13 @@ type Browser struct {
 // calls for the same request share one Browser. Call it in a middleware before any that copies the request. An error wraps
 // [ErrUnavailable], unless the visitor has gone; then answer, and set no cookie.
 func (s *Store) Browser(w http.ResponseWriter, r *http.Request) (*Browser, error) {
-	return s.browser(w, r, s.name)
+	return s.browser(w, r, s.name, false)
+}
+
+// CountedBrowser is Browser for a page that says in how many browsers the person is signed in; see [Browser.Places]. It is still
+// one command, which costs Redis five times as much.
+func (s *Store) CountedBrowser(w http.ResponseWriter, r *http.Request) (*Browser, error) {
+	return s.browser(w, r, s.name, true)
 }
 
 type browserKey struct {
@@ -52,11 +60,11 @@ type browserKey struct {
 	name  string
 }
 
-func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string) (*Browser, error) {
+func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, counted bool) (*Browser, error) {
 	key := browserKey{s, name}
 	b, known := r.Context().Value(key).(*Browser)
 	if !known {
-		b = &Browser{store: s, redis: conn{rdb: s.rdb, observe: s.observe}, name: name, agent: r.UserAgent(), cookies: r.Cookies()}
+		b = &Browser{store: s, redis: conn{rdb: s.rdb, observe: s.observe}, name: name, agent: r.UserAgent(), cookies: r.Cookies(), counted: counted}
 		// In place, as gorilla's registry does: gin-contrib's session has kept this very pointer.
 		*r = *r.WithContext(context.WithValue(r.Context(), key, b))
 	}
@@ -103,6 +111,14 @@ const (
 func (b *Browser) read(ctx context.Context, most int64) error {
 	var value string
 	err := b.redis.do(ctx, patience, "read session", func(ctx context.Context) (err error) {
+		if b.counted {
+			var reply []any
+			if reply, err = countScript.Run(ctx, b.redis.rdb, []string{b.at.key(), b.at.person()}, most-1).Slice(); err == nil {
+				value = text(reply[0])
+				b.places, _ = reply[1].(int64)
+			}
+			return err
+		}
 		value, err = b.redis.rdb.GetRange(ctx, b.at.key(), 0, most-1).Result()
 		if redis.HasErrorPrefix(err, "WRONGTYPE") { // somebody else's, and not a fault of Redis
 			value, err = "of another type", nil
@@ -221,6 +237,14 @@ func (b *Browser) Span() (since, expires time.Time) {
 		expires = b.record.end
 	}
 	return b.record.who.begun, expires
+}
+
+// Places returns in how many browsers the person is signed in, this one too; 0 without [Store.CountedBrowser]. During a
+// change of SESSION_KEY those that have another key are not counted.
+func (b *Browser) Places() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int(b.places)
 }
 
 // IsDue reports whether there is a reason to ask the provider again who this is; see [Store.MarkDue]. Saving an identity

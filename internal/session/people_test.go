@@ -2,7 +2,7 @@ package session
 
 import (
 	"fmt"
-
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -48,6 +48,11 @@ func TestSessions(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%v, want this one, then by last seen: %v", got, want)
+		}
+		counted, err := s.CountedBrowser(httptest.NewRecorder(), jars[1].request(t.Context()))
+		must(t, err)
+		if n := counted.Places(); n != len(want) || b.Places() != 0 || counted.record.version != b.record.version {
+			t.Errorf("counted %d places, and uncounted %d", n, b.Places())
 		}
 		if !all[1].Since.Equal(began) || !all[1].Seen.Equal(began.Add(4*time.Hour)) {
 			t.Errorf("since %v, seen %v", all[1].Since, all[1].Seen)

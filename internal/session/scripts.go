@@ -202,6 +202,11 @@ for _, s in ipairs(all) do
 end
 return {1, #all}`)
 
+// countScript answers with a session, and with how many its person has.
+// KEYS session, person · ARGV last byte to read
+var countScript = script(`
+return {redis.pcall('GETRANGE', KEYS[1], 0, ARGV[1]), redis.pcall('ZCOUNT', KEYS[2], now(), '+inf')}`)
+
 // listScript answers with the ID and the line of each session of an index.
 // KEYS person
 var listScript = script(`

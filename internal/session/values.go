@@ -29,7 +29,7 @@ func (s *Store) Get(r *http.Request, name string) (*gorilla.Session, error) {
 
 // New returns the session of a name. With an error it is empty and Save fails, so that an outage loses nothing.
 func (s *Store) New(r *http.Request, name string) (*gorilla.Session, error) {
-	b, err := s.browser(nil, r, name)
+	b, err := s.browser(nil, r, name, false)
 	if err != nil {
 		return s.newSession(name), err
 	}
@@ -58,7 +58,7 @@ func (s *Store) newSession(name string) *gorilla.Session {
 // MaxAge < 0 ends the session. A visitor's first value begins one, but not where a session has just ended: then the error
 // is [ErrEnded], until the browser signs in again.
 func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Session) error {
-	b, err := s.browser(w, r, session.Name())
+	b, err := s.browser(w, r, session.Name(), false)
 	if err != nil {
 		return err
 	}
