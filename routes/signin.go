@@ -102,6 +102,7 @@ func (app App) callback(c *gin.Context) error {
 	if app.asksForPassword(c) {
 		options = append(options, auth.OnlyAfterLogin) // also if it began before that was so
 	}
+	before, _ := app.browser(c).Label()
 	result, err := session.HandleSignInCallback(ctx, c.Request.URL.Query(), options...)
 	if errors.Is(err, auth.ErrUnknownSignIn) {
 		// Back or reload, after it has succeeded.
@@ -116,6 +117,9 @@ func (app App) callback(c *gin.Context) error {
 		return err
 	}
 	app.setCookie(c, passwordCookie, "", 0)
+	if person, _ := app.browser(c).Label(); person == before {
+		app.tell(c, "signed_in_again")
+	}
 	c.Redirect(http.StatusSeeOther, localPath(result.ReturnTo))
 	return nil
 }
@@ -142,7 +146,7 @@ func (app App) signOut(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	app.setCookie(c, noticeCookie, "signed_out", noticeLife)
+	app.tell(c, "signed_out")
 	c.Redirect(http.StatusSeeOther, address)
 	return nil
 }
