@@ -136,12 +136,16 @@ func (app App) fail(c *gin.Context, err error) {
 		}
 		return
 	}
-	page := errorPage{Status: code, Title: app.text(c, "error."+name+".title")}
+	if person, err := app.person(c); err == nil && person != nil && strings.HasPrefix(name, "logto_") && !isSignIn(c.FullPath()) {
+		name = "not_loaded"
+	}
+	missing := ""
 	if isForbidden {
-		page.Message = app.text(c, "error."+name+".text", strings.Join(forbidden.missing, ", "))
-		page.ChooseOrganization = strings.HasPrefix(name, "lacks_organization")
-	} else {
-		page.Message = app.text(c, "error."+name+".text")
+		missing = strings.Join(forbidden.missing, ", ")
+	}
+	page := errorPage{
+		Status: code, Title: app.text(c, "error."+name+".title"), Message: app.text(c, "error."+name+".text", missing),
+		ChooseOrganization: strings.HasPrefix(name, "lacks_organization"),
 	}
 	page.RetryURL, page.RetryText = app.retry(c, code, name)
 	if err := app.page(c, code, "error", page); err != nil {

@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -235,33 +235,30 @@ func originOf(address string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// chooseLanguage takes ?lang=, the cookie that an earlier one left, or what the browser prefers.
+const (
+	languageCookie = "lang"
+	languageLife   = 365 * 24 * time.Hour
+)
+
+// chooseLanguage takes the language that the person chose, or what the browser prefers.
 func (app App) chooseLanguage(c *gin.Context) {
-	remembered, _ := c.Cookie(languageCookie)
-	choice := cmp.Or(app.wantedLanguage(c), remembered)
-	c.Set(languageKey, app.Messages.Match(c.GetHeader("Accept-Language"), choice))
+	chosen, _ := c.Cookie(app.cookieName(languageCookie))
+	c.Set(languageKey, app.Messages.Match(c.GetHeader("Accept-Language"), chosen))
 }
 
-const languageCookie = "lang"
-
-// rememberLanguage keeps the choice of ?lang= for later. It is for pages alone: an answer that may be cached, such as a
-// static file, must not give one person's cookie to others (RFC 9111 §7.3).
-func (app App) rememberLanguage(c *gin.Context) {
-	if wanted := app.wantedLanguage(c); wanted != "" {
-		http.SetCookie(c.Writer, &http.Cookie{
-			Name: languageCookie, Value: wanted, Path: "/", MaxAge: 365 * 24 * 60 * 60,
-			HttpOnly: true, Secure: app.secure(), SameSite: http.SameSiteLaxMode,
-		})
+// setLanguage keeps what the person chose in the footer, and leads back to their page. It needs no session.
+func (app App) setLanguage(c *gin.Context) error {
+	form, err := readForm(c)
+	if err != nil {
+		return err
 	}
-}
-
-// wantedLanguage is that of ?lang=; empty if it is none of ours.
-func (app App) wantedLanguage(c *gin.Context) string {
-	wanted := c.Query("lang")
-	if wanted == "" || app.Messages.Match("", wanted) != wanted {
-		return ""
+	language, page := form.Get("lang"), form.Get("return_to")
+	if !slices.Contains(app.Messages.Languages(), language) || !isLocal(page) {
+		return &statusError{http.StatusBadRequest, "bad_request"}
 	}
-	return wanted
+	app.setCookie(c, languageCookie, language, languageLife)
+	c.Redirect(http.StatusSeeOther, page)
+	return nil
 }
 
 func (app App) secure() bool { return strings.HasPrefix(app.BaseURL, "https:") }

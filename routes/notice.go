@@ -1,8 +1,11 @@
 package routes
 
 import (
+	"cmp"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -11,7 +14,7 @@ import (
 )
 
 // A notice is what a person is told once: on the next page, whatever redirects there are before it. Until then it is the
-// name of a message in a cookie, for who has signed out has no session.
+// name of a message in a cookie, for who has signed out has no session; and the value that the message takes, if it takes one.
 
 const (
 	noticeCookie = "notice"
@@ -21,20 +24,44 @@ const (
 	passwordLife   = 14 * 24 * time.Hour // as Logto's own session by default
 )
 
-// notices are all there are: nothing else that a cookie may say is shown.
-var notices = []string{"signed_out", "ended_other", "ended_logout", "ended_account", "ended_grant"}
+// notices are all there are without a value: nothing else that a cookie may say is shown.
+var notices = []string{"signed_out", "signed_in_again", "ended_other", "ended_logout", "ended_account", "ended_grant"}
+
+// tell keeps a notice for the next page. A value goes with the label of the session, which strangers don't know: nobody else
+// can make our page say their text.
+func (app App) tell(c *gin.Context, name string, value ...string) {
+	if len(value) > 0 {
+		_, session := app.browser(c).Label()
+		name += "|" + session + "|" + value[0]
+	}
+	app.setCookie(c, noticeCookie, url.QueryEscape(name), noticeLife)
+}
+
+// told is what a notice says; empty for one that is not ours, or not true any more.
+func (app App) told(c *gin.Context, notice string, person *auth.Person) string {
+	name, rest, hasValue := strings.Cut(notice, "|")
+	label, value, _ := strings.Cut(rest, "|")
+	switch {
+	case person == nil && hasValue, person != nil && name == "signed_out":
+		return ""
+	case hasValue:
+		if _, session := app.browser(c).Label(); label != session {
+			return ""
+		}
+	case !slices.Contains(notices, name):
+		return ""
+	}
+	return app.text(c, "notice."+name, value)
+}
 
 // notice returns what this page is to tell the person, who may be nobody; empty if nothing. It is told by this.
 func (app App) notice(c *gin.Context, person *auth.Person) string {
-	name, _ := c.Cookie(app.cookieName(noticeCookie))
-	if name != "" {
+	notice, _ := c.Cookie(app.cookieName(noticeCookie))
+	if notice != "" {
 		app.setCookie(c, noticeCookie, "", 0)
 	}
-	if ending := app.ending(c); ending != "" {
-		name = ending
-	}
-	if slices.Contains(notices, name) {
-		return app.text(c, "notice."+name)
+	if text := app.told(c, cmp.Or(app.ending(c), notice), person); text != "" {
+		return text
 	}
 	if person == nil || person.Left == "" {
 		return ""
@@ -49,7 +76,7 @@ func (app App) notice(c *gin.Context, person *auth.Person) string {
 // tellLater keeps what is to be told for the page after a sign-in.
 func (app App) tellLater(c *gin.Context) {
 	if ending := app.ending(c); ending != "" {
-		app.setCookie(c, noticeCookie, ending, noticeLife)
+		app.tell(c, ending)
 	}
 }
 

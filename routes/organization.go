@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -15,6 +16,12 @@ func (app App) setOrganization(c *gin.Context) error {
 	if err := app.session(c).SetOrganization(c.Request.Context(), form.Get("id")); err != nil {
 		return err
 	}
+	person, err := app.session(c).Person(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	active, _ := person.ActiveOrganization()
+	app.tell(c, "organization", cmp.Or(active.Name, app.text(c, "organization.none")))
 	c.Redirect(http.StatusSeeOther, localPath(form.Get("return_to")))
 	return nil
 }

@@ -41,8 +41,10 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	html, err := app.Pages.Render(name, templates.Page{
 		Lang:      c.GetString(languageKey),
 		Path:      c.Request.URL.Path,
+		Here:      here(c),
 		ReturnTo:  localPath(app.backTo(c)),
 		RequestID: c.GetString(requestIDKey),
+		Known:     app.browser(c) != nil,
 		User:      app.user(c, person),
 		Rights:    app.rights(c),
 		Notice:    notice,
@@ -55,6 +57,15 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	c.Header("Content-Length", strconv.Itoa(len(html))) // else a long page goes out in chunks
 	c.Data(status, "text/html; charset=utf-8", html)
 	return nil
+}
+
+// here is this page's address, if to ask for it once more does no harm and gives the same page.
+func here(c *gin.Context) string {
+	address := c.Request.URL.RequestURI()
+	if !isRead(c.Request.Method) || isSignIn(c.FullPath()) || !isLocal(address) {
+		return ""
+	}
+	return address
 }
 
 // person is whom the page is for; nil for nobody.

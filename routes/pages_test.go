@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"maps"
 	"net/http"
@@ -54,7 +55,7 @@ func TestRedisCommands(t *testing.T) {
 func TestOutage(t *testing.T) {
 	s := newSite(t)
 	b := s.signedIn(t, "ada")
-	b.get("/?lang=th")
+	b.choose("th", "/")
 	before := b.cookies()
 	s.redis.down()
 	for _, path := range []string{"/", "/sign-in", "/sign-up", "/callback?state=x", "/sign-out", "/protected/userinfo", "/protected/tokens", "/protected/sessions"} {
@@ -66,9 +67,6 @@ func TestOutage(t *testing.T) {
 		if a := b.getJSON(path); a.status != 503 || decode[map[string]string](t, a)["error"] != "unavailable" {
 			t.Errorf("%s, JSON: %d %s", path, a.status, a.body)
 		}
-	}
-	if a := b.get("/?lang=en"); a.status != 503 || len(a.header["Set-Cookie"]) > 0 {
-		t.Errorf("language switch: %d %v", a.status, a.header)
 	}
 	b.want(b.get("/unknown"), 404, "") // no less missing
 	b.want(b.get("/healthz"), 200, "")
@@ -149,12 +147,7 @@ func TestLanguage(t *testing.T) {
 	speaks("th", "/", "Accept-Language", "th-TH,th;q=0.9,en;q=0.8")
 	speaks("en", "/", "Accept-Language", "en;q=0.9, th;q=0.1")
 	speaks("en", "/", "Accept-Language", "fr-FR, xx;;q=")
-	speaks("en", "/?lang=fr")
-	speaks("en", "/?lang=%3Cscript%3E")
-	if len(b.cookies()) != 0 {
-		t.Errorf("cookies %v", b.cookies())
-	}
-	speaks("th", "/?lang=th", "Accept-Language", "en")
+	b.choose("th", "/")
 	speaks("th", "/", "Accept-Language", "en")
 	speaks("th", "/unknown", "Accept-Language", "en")
 	speaks("th", "/callback?state=x", "Accept-Language", "en")
@@ -163,23 +156,48 @@ func TestLanguage(t *testing.T) {
 	if asked := s.logto.Requests(authtest.Authorization)[0].Form.Get("ui_locales"); asked != "th" {
 		t.Errorf("ui_locales %q", asked)
 	}
-	speaks("en", "/?lang=en", "Accept-Language", "th")
+	b.choose("en", "/")
 	speaks("en", "/", "Accept-Language", "th")
 }
 
-// TestLanguageIsRemembered: by pages, and not by what others may get from a cache, or what machines ask for.
-func TestLanguageIsRemembered(t *testing.T) {
+// choose takes a language, which must lead to the page that the form names.
+func (b *browser) choose(language, page string) {
+	b.t.Helper()
+	b.want(b.post("/language", url.Values{"lang": {language}, "return_to": {page}}), http.StatusSeeOther, page)
+}
+
+// TestChooseLanguage: it leads back to the whole address that there was, and to no other site; it asks Redis for nothing.
+func TestChooseLanguage(t *testing.T) {
 	s := newSite(t)
-	for path, remembered := range map[string]bool{
-		"/": true, "/sign-out": true, "/protected/sessions": true, "/protected/tokens": true, "/unknown": true,
-		s.app.Static.URL("app.css"): false, "/static/none": false, "/healthz": false, "/readyz": false, "/api/resource": false,
-	} {
-		a := s.browser(t).get(path + "?lang=th")
-		if cookies := a.header["Set-Cookie"]; (len(cookies) == 1 && strings.HasPrefix(cookies[0], "lang=th;")) != remembered || !remembered && len(cookies) > 0 {
-			t.Errorf("%s: %d, cookies %q", path, a.status, cookies)
+	b := s.signedIn(t, "ada")
+	for _, page := range []string{"/", "/?q=%22a%22&lang=en", "/sign-out", "/protected/sessions", "/nowhere?x=1"} {
+		if !strings.Contains(b.get(page).body, `name="return_to" value="`+html.EscapeString(page)+`">`+"\n<button name=\"lang\"") {
+			t.Errorf("%s can't be read in another language: %s", page, b.get(page).body)
 		}
-		if strings.Contains(a.header.Get("Cache-Control"), "public") && len(a.header["Set-Cookie"]) > 0 {
-			t.Errorf("%s: may be cached with a cookie", path)
+		if commands := s.redis.during(func() { b.choose("th", page) }); commands != nil || b.cookies()["lang"] != "th" {
+			t.Errorf("%s: %q, cookies %v", page, commands, b.cookies())
+		}
+	}
+	other := s.browser(t)
+	for name, form := range map[string]url.Values{
+		"no such language": {"lang": {"fr"}, "return_to": {"/"}}, "markup": {"lang": {"<script>"}, "return_to": {"/"}}, "nothing": {},
+		"another site": {"lang": {"th"}, "return_to": {"//evil.example/"}}, "by a scheme": {"lang": {"th"}, "return_to": {"https://evil.example"}},
+		"by a backslash": {"lang": {"th"}, "return_to": {`/\evil.example`}},
+	} {
+		if a := other.post("/language", form); a.status != 400 || a.header.Get("Location") != "" || len(a.header["Set-Cookie"]) > 0 {
+			t.Errorf("%s: %d to %q, cookies %q", name, a.status, a.header.Get("Location"), a.header["Set-Cookie"])
+		}
+	}
+	other.want(other.post("/language", url.Values{"lang": {"th"}, "return_to": {"/"}}, "Sec-Fetch-Site", "cross-site"), 403, "")
+
+	// What can't be asked for again as it was offers no other language: it would turn "cancelled" into "already used".
+	s.logto.On(authtest.Revocation, authtest.Reset)
+	for name, a := range map[string]reply{
+		"a callback": other.get("/callback?error=access_denied&state=x"), "a form's answer": b.post("/protected/sessions", nil),
+		"a form's page": b.post("/sign-out", nil), "somewhere else": other.get("//evil.example/"),
+	} {
+		if strings.Contains(a.body, `action="/language"`) || !strings.Contains(a.body, "<h1>") {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 	}
 }
@@ -200,19 +218,15 @@ func TestErrorPages(t *testing.T) {
 		{"/callback?state=" + script, 400, "unknown_sign_in"},
 		{"/callback?error=" + script + "&error_description=" + script, 400, "unknown_sign_in"},
 		{"/sign-in?return_to=/" + script, 502, "logto_unavailable"},
-		{"/?lang=" + script, 200, ""},
 		{"/" + strings.Repeat("x", 9000), 414, "too_large"},
 		{"/?" + strings.Repeat("x", 9000), 414, "too_large"},
 	} {
 		a := b.get(tt.path)
 		b.want(a, tt.status, "")
-		if strings.Contains(a.body, "<script") || strings.Contains(a.body, "alert(") {
+		if strings.Contains(a.body, "<script") || strings.Contains(a.body, `("x"`) {
 			t.Errorf("%s: %s", tt.path, a.body)
 		}
 		id := a.header.Get("X-Request-Id")
-		if tt.name == "" {
-			continue
-		}
 		for _, text := range []string{id, s.app.Messages.Text("en", "error."+tt.name+".title"), s.app.Messages.Text("en", "error."+tt.name+".text"), `href="/"`} {
 			if text == "" || !strings.Contains(a.body, text) {
 				t.Errorf("%s lacks %q: %s", tt.path, text, a.body)
@@ -352,7 +366,7 @@ func TestHeaders(t *testing.T) {
 				"413": in.do("POST", "/sign-out", strings.Repeat("x", maxBody+1)), "414": out.get("/" + strings.Repeat("x", maxURI)),
 				"500": in.get("/panic"), "health": out.get("/healthz"), "ready": out.get("/readyz"), "API": out.get("/api/resource"),
 				"back-channel": out.post("/backchannel-logout", nil), "no static file": out.get("/static/none"),
-				"static file": out.get(s.app.Static.URL("app.css")), "language": out.get("/?lang=th"),
+				"static file": out.get(s.app.Static.URL("app.css")), "language": out.post("/language", url.Values{"lang": {"th"}, "return_to": {"/"}}),
 			}
 			s.redis.down()
 			answers["503"] = in.get("/")
@@ -395,7 +409,7 @@ func wantHardened(t *testing.T, s *site, name string, a reply) {
 	}
 	for _, cookie := range a.header["Set-Cookie"] {
 		safe := strings.Contains(cookie, "; HttpOnly") && strings.Contains(cookie, "; SameSite=Lax") && strings.Contains(cookie, "; Path=/")
-		if isLanguage := strings.HasPrefix(cookie, "lang="); !safe || https && (!strings.Contains(cookie, "; Secure") || !isLanguage && !strings.HasPrefix(cookie, "__Host-")) {
+		if !safe || https && (!strings.Contains(cookie, "; Secure") || !strings.HasPrefix(cookie, "__Host-")) {
 			t.Errorf("%s: cookie %s", name, cookie)
 		}
 	}

@@ -68,8 +68,8 @@ func New(app App) http.Handler {
 		app.chooseLanguage,    // errors are pages too
 		app.refuseCrossOrigin, // before anything acts on the request
 	)
-	r.NoRoute(app.rememberLanguage, app.tryLoadSession, app.handle(notFound))
-	r.NoMethod(app.rememberLanguage, app.tryLoadSession, app.handle(methodNotAllowed))
+	r.NoRoute(app.tryLoadSession, app.handle(notFound))
+	r.NoMethod(app.tryLoadSession, app.handle(methodNotAllowed))
 
 	// For machines: no session.
 	r.Match(read, "/healthz", healthz)
@@ -80,7 +80,7 @@ func New(app App) http.Handler {
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).
-	visitors := []gin.HandlerFunc{app.rememberLanguage, app.handle(app.loadSession), sessions.Sessions("sid", app.Sessions)}
+	visitors := []gin.HandlerFunc{app.handle(app.loadSession), sessions.Sessions("sid", app.Sessions)}
 	signIn := r.Group("/", app.throttle).Group("/", visitors...) // who is refused costs no look for a session
 	signIn.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
 	signIn.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
@@ -89,6 +89,7 @@ func New(app App) http.Handler {
 	site.Match(read, "/", app.handle(app.home))
 	site.Match(read, "/sign-out", app.handle(app.askSignOut))
 	site.POST("/sign-out", app.handle(app.signOut))
+	r.POST("/language", app.handle(app.setLanguage))
 
 	// For people who are signed in. A page of your own goes here: protected.GET("/protected/mine", app.handle(app.mine)).
 	protected := site.Group("/", app.Authenticated())

@@ -1,10 +1,15 @@
 package routes
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/internal/session"
 )
 
 // sessionsPage is what the page "sessions" shows: where the person is signed in.
@@ -20,6 +25,7 @@ type sessionRow struct {
 	Since     time.Time `json:"since"`
 	Seen      time.Time `json:"seen"`
 	Current   bool      `json:"current"`
+	Device    string    `json:"-"` // what the person calls it
 	SinceText string    `json:"-"`
 	SeenText  string    `json:"-"`
 }
@@ -34,6 +40,7 @@ func (app App) sessions(c *gin.Context) error {
 	for _, s := range all {
 		page.Sessions = append(page.Sessions, sessionRow{
 			ID: s.ID, Browser: s.Browser, System: s.System, Since: s.Since, Seen: s.Seen, Current: s.Current,
+			Device:    app.device(c, s),
 			SinceText: app.Messages.Ago(lang, s.Since, now),
 			SeenText:  app.Messages.Ago(lang, s.Seen, now),
 		})
@@ -51,18 +58,37 @@ func (app App) endSessions(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, browser := c.Request.Context(), app.browser(c)
-	switch end := form.Get("end"); end {
-	case "":
-		return &statusError{http.StatusBadRequest, "bad_request"}
-	case "others":
-		_, err = browser.EndOthers(ctx)
-	default:
-		_, err = browser.EndOther(ctx, end)
-	}
+	ctx, browser, end := c.Request.Context(), app.browser(c), form.Get("end")
+	all, err := browser.Sessions(ctx) // for what they are called, while they are there
 	if err != nil {
 		return err
 	}
+	i := slices.IndexFunc(all, func(s session.Info) bool { return s.ID == end })
+	switch {
+	case end == "":
+		return &statusError{http.StatusBadRequest, "bad_request"}
+	case end == "others":
+		ended, err := browser.EndOthers(ctx)
+		if err != nil {
+			return err
+		}
+		if ended > 0 {
+			app.tell(c, "ended_others", strconv.Itoa(ended))
+		}
+	case i >= 0:
+		if _, err := browser.EndOther(ctx, end); err != nil {
+			return err
+		}
+		app.tell(c, "ended_one", app.device(c, all[i]))
+	}
 	c.Redirect(http.StatusSeeOther, "/protected/sessions")
 	return nil
+}
+
+// device is what the person calls the browser of a session.
+func (app App) device(c *gin.Context, s session.Info) string {
+	if s.Browser != "" && s.System != "" {
+		return app.text(c, "sessions.on", s)
+	}
+	return cmp.Or(s.Browser, s.System, app.text(c, "sessions.unknown"))
 }

@@ -102,6 +102,7 @@ func (app App) callback(c *gin.Context) error {
 	if app.asksForPassword(c) {
 		options = append(options, auth.OnlyAfterLogin) // also if it began before that was so
 	}
+	before, _ := app.browser(c).Label()
 	result, err := session.HandleSignInCallback(ctx, c.Request.URL.Query(), options...)
 	if errors.Is(err, auth.ErrUnknownSignIn) {
 		// Back or reload, after it has succeeded.
@@ -116,6 +117,9 @@ func (app App) callback(c *gin.Context) error {
 		return err
 	}
 	app.setCookie(c, passwordCookie, "", 0)
+	if person, _ := app.browser(c).Label(); person == before {
+		app.tell(c, "signed_in_again")
+	}
 	c.Redirect(http.StatusSeeOther, localPath(result.ReturnTo))
 	return nil
 }
@@ -142,7 +146,7 @@ func (app App) signOut(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	app.setCookie(c, noticeCookie, "signed_out", noticeLife)
+	app.tell(c, "signed_out")
 	c.Redirect(http.StatusSeeOther, address)
 	return nil
 }
@@ -155,21 +159,31 @@ func signInPath(returnTo string) string {
 	return "/sign-in?" + url.Values{"return_to": {returnTo}}.Encode()
 }
 
-// maxReturnTo is the length in bytes of an address to return to after a sign-in.
+// maxReturnTo is the length in bytes of an address to return to.
 const maxReturnTo = 1 << 10
 
-// localPath returns path if it is one on this site, to which it makes sense to return; else "/". Browsers read "\" as
-// "/" and drop control characters, so neither is let through.
-func localPath(path string) string {
+// isLocal reports whether path is one on this site. Browsers read "\" as "/" and drop control characters, so neither is let
+// through.
+func isLocal(path string) bool {
 	u, err := url.Parse(path)
-	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || len(path) > maxReturnTo ||
-		!strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.Contains(path, `\`) ||
-		strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	return err == nil && !u.IsAbs() && u.Host == "" && u.User == nil && len(path) <= maxReturnTo &&
+		strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") && !strings.Contains(path, `\`) &&
+		!strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f })
+}
+
+// localPath returns path if it is one on this site, to which it makes sense to return after a sign-in; else "/".
+func localPath(path string) string {
+	if !isLocal(path) {
 		return "/"
 	}
-	switch u.Path {
-	case "/sign-in", "/sign-up", "/sign-out", "/callback": // would lead round in a circle
+	u, _ := url.Parse(path)                        // which isLocal did
+	if u.Path == "/sign-out" || isSignIn(u.Path) { // would lead round in a circle
 		return "/"
 	}
 	return path
+}
+
+// isSignIn reports whether a path is one on the way to sign in: no page is there, unless something went wrong.
+func isSignIn(path string) bool {
+	return path == "/sign-in" || path == "/sign-up" || path == "/callback"
 }

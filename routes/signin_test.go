@@ -22,7 +22,8 @@ func TestWhatTheProviderSees(t *testing.T) {
 	for path, screen := range map[string]string{"/sign-in": "", "/sign-up": "register"} {
 		s.logto.Forget()
 		b := s.browser(t)
-		b.want(b.get(b.begin(path+"?lang=th&first_screen=reset_password&state=chosen&redirect_uri=https://evil.example", "ada")), 303, "/")
+		b.choose("th", "/")
+		b.want(b.get(b.begin(path+"?first_screen=reset_password&state=chosen&redirect_uri=https://evil.example", "ada")), 303, "/")
 		requests := s.logto.Requests(authtest.Authorization, authtest.Token)
 		if len(requests) != 2 {
 			t.Fatalf("%d requests", len(requests))

@@ -25,7 +25,9 @@ type Page struct {
 	Lang      string // one of Messages.Languages
 	Path      string // this request's path, to mark where one is in the navigation
 	ReturnTo  string // where to come back to from a form or a sign-in
+	Here      string // where to come back to from a choice of language; empty: nowhere, such as from the answer to a form
 	RequestID string
+	Known     bool   // who is signed in, if anybody: else the header offers no sign-in
 	User      *User  // who is signed in; nil: nobody
 	Notice    string // what the person is told once; empty: nothing
 	Data      any    // what the page is about

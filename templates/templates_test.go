@@ -141,7 +141,7 @@ func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 
 func (s sample) render(t testing.TB, set templates.Set, lang string) string {
 	t.Helper()
-	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/protected/tokens", ReturnTo: "/protected/tokens?a=b", RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
+	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/protected/tokens", ReturnTo: "/protected/tokens?a=b", Here: "/protected/tokens?a=b", Known: true, RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
 	if err != nil {
 		t.Fatal(err)
 	}

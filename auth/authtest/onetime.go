@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -91,11 +90,10 @@ func (s *Server) correspondent() string {
 // magicLink shows what would be in an e-mail.
 func (s *Server) magicLink(w http.ResponseWriter, r *http.Request) error {
 	email := s.correspondent()
-	app, err := url.Parse(s.opts.Apps[0].RedirectURIs[0])
-	if err != nil || email == "" {
+	app := s.application(nil)
+	if app == "" || email == "" {
 		return &oauthError{http.StatusNotFound, "invalid_request", "there is nobody to send a link to", ""}
 	}
 	query := url.Values{"one_time_token": {s.OneTimeToken(email)}, "email": {email}}
-	link := strings.TrimSuffix(app.ResolveReference(&url.URL{Path: "/sign-in"}).String(), "/") + "?" + query.Encode()
-	return s.page(w, r, http.StatusOK, "start", nil, pageData{Email: email, Link: link})
+	return s.page(w, r, http.StatusOK, "start", nil, pageData{Email: email, Link: app + "/sign-in?" + query.Encode()})
 }

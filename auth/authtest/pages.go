@@ -8,6 +8,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -37,6 +38,7 @@ type pageData struct {
 	Name, Email  string
 	Account      string // the page of the Account Center
 	Link         string // in an e-mail
+	App          string // the application's address, to go back to
 	Problem      string // a key of Text
 }
 
@@ -58,10 +60,9 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name s
 	if i != nil {
 		data.Interaction, data.Organization, asked = i.id, i.request.organization, i.request.locales
 		data.Connectors = s.socialConnectors()
-		if target, err := url.Parse(i.request.redirectURI); err == nil && target.Host != "" {
-			back = " " + target.Scheme + "://" + target.Host
-		}
+		back = " " + s.application(i)
 	}
+	data.App = s.application(i)
 	data.Lang = language(asked, r.Header.Get("Accept-Language"))
 	data.Text = texts(data.Lang)
 	var html bytes.Buffer
@@ -79,6 +80,22 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request, status int, name s
 	w.WriteHeader(status)
 	_, _ = w.Write(html.Bytes()) // a client that went away is no concern of ours
 	return nil
+}
+
+// application is where one goes back to: to the application that led here, else to the first one; empty if it has no address.
+func (s *Server) application(i *interaction) string {
+	addresses := s.opts.Apps[0].RedirectURIs
+	if i != nil && i.request.redirectURI != "" {
+		addresses = []string{i.request.redirectURI}
+	}
+	if len(addresses) == 0 {
+		return ""
+	}
+	u, err := url.Parse(addresses[0])
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // interaction returns the one named in the form, if this browser brought it: that also keeps other sites from posting.
@@ -188,22 +205,28 @@ func (s *Server) style(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// avatar draws a picture for a username: its first letter on colours of its own.
+// Avatar is the person's picture within a page, for one request less.
+func (a account) Avatar() template.HTML { return template.HTML(picture(a.Key)) }
+
 func (s *Server) avatar(w http.ResponseWriter, r *http.Request) error {
-	name := strings.TrimSuffix(r.PathValue("name"), ".svg")
-	hash := sha256.Sum256([]byte(name))
-	hue := int(hash[0])<<8 | int(hash[1])
-	letter := strings.ToUpper(string([]rune(name + "?")[:1]))
 	w.Header().Set("Content-Type", "image/svg+xml")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><defs>`+
-		`<linearGradient id="g" x2="1" y2="1"><stop stop-color="hsl(%d 70%% 45%%)"/>`+
-		`<stop offset="1" stop-color="hsl(%d 75%% 32%%)"/></linearGradient></defs><rect width="96" height="96" fill="url(#g)"/>`+
-		`<text x="48" y="50" fill="#fff" font-family="system-ui,sans-serif" font-size="44" font-weight="600" `+
-		`text-anchor="middle" dominant-baseline="central">%s</text></svg>`,
-		hue%360, (hue+50)%360, template.HTMLEscapeString(letter))
+	_, err := io.WriteString(w, picture(strings.TrimSuffix(r.PathValue("name"), ".svg")))
 	return err
+}
+
+// picture draws one for a username: its first letter on colours of its own.
+func picture(name string) string {
+	hash := sha256.Sum256([]byte(name))
+	hue := int(hash[0])<<8 | int(hash[1])
+	letter := strings.ToUpper(string([]rune(name + "?")[:1]))
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96" aria-hidden="true"><defs>`+
+		`<linearGradient id="g%[1]d" x2="1" y2="1"><stop stop-color="hsl(%[1]d 70%% 45%%)"/>`+
+		`<stop offset="1" stop-color="hsl(%[2]d 75%% 32%%)"/></linearGradient></defs><rect width="96" height="96" fill="url(#g%[1]d)"/>`+
+		`<text x="48" y="50" fill="#fff" font-family="system-ui,sans-serif" font-size="44" font-weight="600" `+
+		`text-anchor="middle" dominant-baseline="central">%[3]s</text></svg>`,
+		hue%360, (hue+50)%360, template.HTMLEscapeString(letter))
 }
 
 // language chooses between English and Thai: what the application asked for, else what the browser prefers.
@@ -226,21 +249,26 @@ func texts(lang string) map[string]string {
 			"badge":        "ผู้ให้บริการสาธิต",
 			"demo":         "ทุกอย่างที่นี่อยู่ในหน่วยความจำและหายไปเมื่อโปรแกรมหยุด อย่าใช้รหัสผ่านจริง",
 			"sign_in":      "ลงชื่อเข้าใช้",
-			"sign_up":      "สมัครสมาชิก",
-			"choose":       "เลือกบัญชีที่เตรียมไว้",
+			"sign_up":      "สร้างบัญชี",
+			"choose":       "เลือกบัญชีสาธิต",
 			"or":           "หรือใช้รหัสผ่าน",
 			"username":     "ชื่อผู้ใช้",
 			"password":     "รหัสผ่าน",
 			"name":         "ชื่อที่แสดง",
 			"email":        "อีเมล (ไม่บังคับ)",
 			"rule":         "อย่างน้อย 8 ตัวอักษร",
-			"no_account":   "ยังไม่มีบัญชีหรือ",
-			"have_account": "มีบัญชีแล้วหรือ",
+			"no_account":   "ยังไม่มีบัญชีใช่ไหม",
+			"have_account": "มีบัญชีอยู่แล้วใช่ไหม",
 			"sign_out":     "ออกจากระบบ",
 			"sure":         "ต้องการออกจากระบบของผู้ให้บริการหรือไม่",
-			"nothing":      "ไม่มีอะไรให้ทำที่นี่ กลับไปที่แอปพลิเคชันแล้วเริ่มลงชื่อเข้าใช้",
+			"start":        "เริ่มจากแอปพลิเคชัน",
+			"start_why":    "หน้านี้ใช้แทน Logto เมื่อคุณลงชื่อเข้าใช้ แอปพลิเคชันจะพาคุณมาที่นี่",
+			"to_app":       "กลับไปที่แอปพลิเคชัน",
 			"wrong":        "ชื่อผู้ใช้หรือรหัสผ่านไม่ถูกต้อง",
 			"suspended":    "บัญชีนี้ถูกระงับ",
+			"expired_h":    "คำขอหมดอายุ",
+			"closed_h":     "บัญชีของคุณ",
+			"user_rule":    "ใช้ a-z ตัวเลข และ _ โดยไม่ขึ้นต้นด้วยตัวเลข",
 			"expired":      "คำขอนี้หมดอายุแล้ว กลับไปที่แอปพลิเคชันแล้วลองอีกครั้ง",
 			"bad_username": "ชื่อผู้ใช้ใช้ได้เฉพาะ a-z ตัวเลข และ _ และต้องไม่ขึ้นต้นด้วยตัวเลข",
 			"taken":        "ชื่อผู้ใช้นี้มีคนใช้แล้ว",
@@ -251,7 +279,8 @@ func texts(lang string) map[string]string {
 			"new_account":  "บัญชีใหม่",
 			"cancel":       "ยกเลิก",
 			"link":         "ลิงก์ลงชื่อเข้าใช้",
-			"send_link":    "ส่งลิงก์ลงชื่อเข้าใช้ให้ตัวเอง",
+			"try_link":     "ลองลงชื่อเข้าใช้ด้วยลิงก์",
+			"send_link":    "ส่งลิงก์ให้ %s",
 			"mail":         "อีเมลถึง %s จะมีลิงก์นี้ ใช้ได้ครั้งเดียวภายใน 10 นาที:",
 			"switch":       "ขณะนี้คุณลงชื่อเข้าใช้ในชื่อ %s ลิงก์นี้เป็นของอีกบัญชีหนึ่ง",
 			"bad_link":     "ลิงก์นี้ใช้ไม่ได้สำหรับอีเมลนี้",
@@ -273,7 +302,7 @@ func texts(lang string) map[string]string {
 		"demo":         "Everything here is kept in memory and forgotten when the program stops. Don't use a real password.",
 		"sign_in":      "Sign in",
 		"sign_up":      "Create account",
-		"choose":       "Choose a ready account",
+		"choose":       "Pick a demo account",
 		"or":           "or use a password",
 		"username":     "Username",
 		"password":     "Password",
@@ -284,9 +313,14 @@ func texts(lang string) map[string]string {
 		"have_account": "Already have an account?",
 		"sign_out":     "Sign out",
 		"sure":         "Do you want to sign out of the provider?",
-		"nothing":      "There is nothing to do here. Go to the application and sign in from there.",
-		"wrong":        "The username or the password is wrong.",
+		"start":        "Start from the application",
+		"start_why":    "This page stands in for Logto. The application brings you here when you sign in.",
+		"to_app":       "Go back to the application",
+		"wrong":        "Wrong username or password.",
 		"suspended":    "This account is suspended.",
+		"expired_h":    "Request expired",
+		"closed_h":     "Your account",
+		"user_rule":    "Letters a to z, digits and _, not beginning with a digit",
 		"expired":      "This request has expired. Go back to the application and try again.",
 		"bad_username": "A username has letters a to z, digits and _, and does not begin with a digit.",
 		"taken":        "This username is taken.",
@@ -297,7 +331,8 @@ func texts(lang string) map[string]string {
 		"new_account":  "A new account",
 		"cancel":       "Cancel",
 		"link":         "Sign-in link",
-		"send_link":    "Send yourself a magic link",
+		"try_link":     "Try a sign-in link",
+		"send_link":    "Send a link to %s",
 		"mail":         "An e-mail to %s would have this link. It works once, within 10 minutes:",
 		"switch":       "You are signed in as %s. This link is for another account.",
 		"bad_link":     "This link is not valid for this e-mail address.",

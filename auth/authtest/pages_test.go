@@ -76,9 +76,9 @@ func TestPageRefuses(t *testing.T) {
 		status int
 		text   string
 	}{
-		{"a wrong password", b, []string{"username", "ada", "password", "x"}, 422, "The username or the password is wrong."},
+		{"a wrong password", b, []string{"username", "ada", "password", "x"}, 422, "Wrong username or password."},
 		{"an unknown person", b, []string{"username", `"><script>`, "password", ""}, 422, "&#34;&gt;&lt;script&gt;"},
-		{"an account that is not a ready one", b, []string{"account", "root"}, 422, "wrong"},
+		{"an account that is not a ready one", b, []string{"account", "root"}, 422, "Wrong"},
 		{"another browser", other, []string{"account", "ada"}, 400, "expired"},
 		{"another interaction", b, []string{"account", "ada", "interaction", "x"}, 400, "expired"},
 	} {
@@ -127,12 +127,68 @@ func TestSignUpPage(t *testing.T) {
 	}
 }
 
+// TestInvalidFields: a form that is refused says which field it is about, for a screen reader too, and where the reason is.
+func TestInvalidFields(t *testing.T) {
+	_, b, page := demoPage(t)
+	register := *page
+	register.Path = "/register"
+	for _, test := range []struct {
+		name    string
+		page    *url.URL
+		fields  []string
+		invalid string
+	}{
+		{"nothing yet", page, nil, ""},
+		{"wrong password", page, []string{"username", "ada", "password", "x"}, "username password"},
+		{"no account yet", &register, nil, ""},
+		{"bad username", &register, []string{"username", "1st", "password", "long enough"}, "username"},
+		{"taken", &register, []string{"username", "ada", "password", "long enough"}, "username"},
+		{"short password", &register, []string{"username", "mary", "password", "short"}, "password"},
+	} {
+		_, data := b.do(t, http.MethodGet, test.page.String(), "", nil)
+		body := string(data)
+		if test.fields != nil {
+			_, body = b.submit(t, test.page, test.fields...)
+		}
+		var invalid []string
+		for _, input := range regexp.MustCompile(`<input id="([^"]*)"[^>]*>`).FindAllStringSubmatch(body, -1) {
+			if strings.Contains(input[0], `aria-invalid="true"`) {
+				invalid = append(invalid, input[1])
+			}
+			for _, described := range regexp.MustCompile(`aria-describedby="([^"]*)"`).FindAllStringSubmatch(input[0], -1) {
+				for id := range strings.FieldsSeq(described[1]) {
+					if !strings.Contains(body, `id="`+id+`"`) {
+						t.Errorf("%s: %s is described by %q, which is not there", test.name, input[1], id)
+					}
+				}
+			}
+		}
+		if got := strings.Join(invalid, " "); got != test.invalid || (got != "") != strings.Contains(body, `role="alert" id="problem"`) {
+			t.Errorf("%s: invalid is %q, want %q: %s", test.name, got, test.invalid, body)
+		}
+		if test.page == &register && !strings.Contains(body, "Letters a to z, digits and _") {
+			t.Errorf("%s: the rule is not there: %s", test.name, body)
+		}
+	}
+}
+
+// TestWayBack: a page at which the way ends leads back to the application.
+func TestWayBack(t *testing.T) {
+	_, b, page := demoPage(t)
+	for _, address := range []string{"/", "/sign-in?interaction=gone", "/account/security"} {
+		_, body := b.do(t, http.MethodGet, page.Scheme+"://"+page.Host+address, "", nil)
+		if !strings.Contains(string(body), `href="http://localhost:3000/"`) || strings.Contains(string(body), "<h1>authtest") {
+			t.Errorf("%s: %s", address, body)
+		}
+	}
+}
+
 func TestLanguages(t *testing.T) {
 	for _, test := range []struct{ locales, accept, lang, text string }{
 		{"", "", "en", "Create account"},
-		{"", "th-TH,th;q=0.9,en;q=0.8", "th", "สมัครสมาชิก"},
-		{"", "de, th;q=0.5", "th", "สมัครสมาชิก"},
-		{"th", "en", "th", "สมัครสมาชิก"},
+		{"", "th-TH,th;q=0.9,en;q=0.8", "th", "สร้างบัญชี"},
+		{"", "de, th;q=0.5", "th", "สร้างบัญชี"},
+		{"th", "en", "th", "สร้างบัญชี"},
 		{"en-US th", "th", "en", "Create account"},
 		{"de", "", "en", "Create account"},
 	} {

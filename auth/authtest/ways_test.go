@@ -129,9 +129,9 @@ func TestConnectorRefuses(t *testing.T) {
 		fields []string
 		text   string
 	}{
-		{[]string{"account", "grace"}, "wrong"}, // who has no identity there
-		{[]string{"account", ""}, "wrong"},
-		{nil, "wrong"},
+		{[]string{"account", "grace"}, "Wrong"}, // who has no identity there
+		{[]string{"account", ""}, "Wrong"},
+		{nil, "Wrong"},
 		{[]string{"account", "eve"}, "suspended"},
 	} {
 		if w, body := b.submit(t, page, test.fields...); w.StatusCode != 422 || !strings.Contains(body, test.text) {
@@ -223,7 +223,7 @@ func TestOneTimeTokenSwitches(t *testing.T) {
 func TestMagicLink(t *testing.T) {
 	p := newWays(t, func(o *authtest.Options) { o.Demo = true })
 	b := p.browser()
-	if _, text := b.opened(t, p.local.URL+"/"); !strings.Contains(text, "Send yourself a magic link") {
+	if _, text := b.opened(t, p.local.URL+"/"); !strings.Contains(text, "Send a link to ") {
 		t.Errorf("the start page: %s", text)
 	}
 	w, text := b.submit(t, &url.URL{Scheme: "http", Host: strings.TrimPrefix(p.local.URL, "http://"), Path: "/magic-link"})

@@ -85,8 +85,9 @@ func openTab(t *testing.T, parent context.Context, s *site, m mode, options ...c
 	return b
 }
 
+func (m mode) scheme() string { return map[bool]string{false: "light", true: "dark"}[m.dark] }
+
 func (m mode) emulate(ctx context.Context, target *chromedp.Target) error {
-	scheme := map[bool]string{false: "light", true: "dark"}[m.dark]
 	calls := []func() error{
 		func() error {
 			_, err := cdp.Call(ctx, target, audits.Enable, cdp.Empty{})
@@ -94,7 +95,7 @@ func (m mode) emulate(ctx context.Context, target *chromedp.Target) error {
 		},
 		func() error {
 			_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: m.scheme()}},
 			})
 			return err
 		},

@@ -3,8 +3,12 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"flag"
+	"image/png"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,7 +21,18 @@ import (
 func TestDemoAccess(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	chromium := startChromium(t)
+	chromium, s := startChromium(t), startDemo(t)
+	for name, run := range map[string]func(*testing.T, context.Context, *site){
+		"administrator": administrator, "nobody in particular": nobodyInParticular, "continue with Google": continueWithGoogle,
+		"magic link": magicLink, "account and step-up": ownAccount,
+	} {
+		t.Run(name, func(t *testing.T) { run(t, chromium, s) })
+	}
+}
+
+// startDemo starts the demo as somebody who types its command.
+func startDemo(t *testing.T) *site {
+	t.Helper()
 	app, provider := freeAddress(t), freeAddress(t)
 	demo := exec.Command(build(t, "demo"), "-app", app, "-provider", provider)
 	demo.Env = []string{}
@@ -28,12 +43,27 @@ func TestDemoAccess(t *testing.T) {
 		status, err := get(t.Context(), "http://"+app+"/readyz")
 		return err == nil && status == http.StatusOK
 	})
-	s := &site{url: "http://" + app, provider: "http://" + provider}
-	for name, run := range map[string]func(*testing.T, context.Context, *site){
-		"administrator": administrator, "nobody in particular": nobodyInParticular, "continue with Google": continueWithGoogle,
-		"magic link": magicLink, "account and step-up": ownAccount,
-	} {
-		t.Run(name, func(t *testing.T) { run(t, chromium, s) })
+	return &site{url: "http://" + app, provider: "http://" + provider}
+}
+
+var writeScreenshot = flag.Bool("screenshot", false, "TestScreenshot: write the README's picture")
+
+// TestScreenshot makes the README's picture: user info, as the demo shows it. After a change of looks:
+//
+//	go test ./internal/e2e -run TestScreenshot -screenshot
+func TestScreenshot(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	b := newBrowser(t, startChromium(t), startDemo(t), mode{width: 1200, lang: "en"})
+	b.signIn("ada")
+	b.open("/protected/userinfo")
+	within(b, chromedp.EmulateViewport(b.mode.width, 620))
+	picture := within(b, chromedp.CaptureScreenshot())
+	if *writeScreenshot {
+		must(t, os.WriteFile("../../demo/screenshot.png", picture, 0o644))
+	}
+	if size, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil || size.Width != 1200 || size.Height != 620 || len(picture) > 200_000 {
+		t.Errorf("%d bytes, %+v, %v", len(picture), size, err)
 	}
 }
 
@@ -48,7 +78,7 @@ func (b *tab) try(guard string, status int64) {
 func (b *tab) switchTo(name string) {
 	b.t.Helper()
 	within(b, chromedp.Click(chromedp.CSS("header summary")))
-	b.look("menu")
+	b.check("menu")
 	b.screenshot("menu-" + name)
 	within(b, chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll("header option")].find(o => o.text === "`+name+`").selected = true`))
 	b.click("header .switcher button")
@@ -80,11 +110,11 @@ func nobodyInParticular(t *testing.T, chromium context.Context, s *site) {
 	b.signIn("grace")
 	b.open("/protected/access")
 	b.screenshot("access-grace")
-	b.look("access")
+	b.check("access")
 	b.try("role", 403)
 	b.want("/protected/access/role", "You don’t have access to this page", "admin", "Ask an administrator")
 	b.screenshot("forbidden-role")
-	b.look("forbidden")
+	b.check("forbidden")
 	b.try("permission", 403)
 	b.want("/protected/access/permission", "You lack a permission", "write:products", "Sign in again")
 	b.open("/protected/access")
@@ -93,7 +123,7 @@ func nobodyInParticular(t *testing.T, chromium context.Context, s *site) {
 	b.want("/protected/access/organization", passed)
 	b.try("organization-role", 403)
 	b.want("/protected/access/organization-role", "You don’t have access in this organization")
-	b.look("forbidden in an organization")
+	b.check("forbidden in an organization")
 	b.try("mfa", 403) // she has no second factor
 	if !strings.Contains(b.text("main"), "A second factor is needed") {
 		t.Errorf("%s says %s", b.where(), b.text("main"))
