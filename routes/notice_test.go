@@ -27,7 +27,7 @@ func TestAfterAnAction(t *testing.T) {
 		"sign-out": {nil, func(b *browser) { b.want(b.post("/sign-out", nil), 303, "") }, "/",
 			"You are signed out.", "คุณออกจากระบบแล้ว"},
 		"another sign-in": {nil, func(b *browser) { b.signIn("ada", "/protected/sessions") }, "/protected/sessions",
-			"You signed in again.", "คุณลงชื่อเข้าใช้อีกครั้งแล้ว"},
+			"You signed in again.", "คุณลงชื่อเข้า\u2060ใช้อีกครั้งแล้ว"},
 		"an organization": {nil, func(b *browser) { b.want(b.post("/organization", url.Values{"id": {acme}}), 303, "/") }, "/",
 			"Active organization: Acme.", "องค์กรที่ใช้งานอยู่: Acme"},
 		"no organization": {nil, func(b *browser) { b.want(b.post("/organization", url.Values{"id": {""}}), 303, "/") }, "/",
