@@ -392,7 +392,7 @@ func TestOutcomes(t *testing.T) {
 		{"the grant is dead", authtest.OAuthError(400, "invalid_grant", ""), []string{`app_refreshes_total{outcome="ended"} `, `app_sessions_ended_total{outcome="grant"} 1`}},
 	} {
 		hook := s.logto.On(authtest.Token, tt.answer)
-		s.visit(t, "GET", "/protected/tokens")
+		s.visit(t, "GET", "/protected/tokens", "Accept", "application/json") // the page would ask for none
 		hook.Off()
 		for _, want := range tt.metrics {
 			if metrics := s.metrics(t); !strings.Contains(metrics, want) {
