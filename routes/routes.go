@@ -100,7 +100,7 @@ func New(app App) http.Handler {
 	protected.Match(read, "/api/me", app.handle(app.me))
 
 	// The sample. Each page is a room of its own, which goes away by its line here, its line in templates/partials/pages.html and
-	// its files: for userinfo these are routes/userinfo*.go, templates/pages/userinfo.html and internal/i18n/*/userinfo.yaml.
+	// its files: for userinfo these are routes/userinfo*.go, templates/pages/userinfo.html and internal/i18n/*/userinfo.toml.
 	site.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
 	app.tokensRoutes(r, protected)
 	app.accessRoutes(site)

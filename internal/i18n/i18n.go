@@ -13,12 +13,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/nicksnyder/go-i18n/v2/i18n"
+	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/text/language"
 )
 
-//go:embed */*.yaml
+//go:embed */*.toml
 var files embed.FS
 
 // maxAccept bounds the work on an Accept-Language header; browsers send far less.
@@ -46,7 +46,7 @@ type message struct {
 // Load reads the embedded messages. A message that not every language has is an error, and so is one that is there twice.
 func Load() (*Catalog, error) {
 	bundle := i18n.NewBundle(language.English)
-	bundle.RegisterUnmarshalFunc("yaml", func(data []byte, v any) error { return yaml.Unmarshal(data, v) })
+	bundle.RegisterUnmarshalFunc("toml", toml.Unmarshal)
 	names, err := fs.Glob(files, "*/*")
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
@@ -57,7 +57,7 @@ func Load() (*Catalog, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read messages: %w", err)
 		}
-		file, err := bundle.ParseMessageFileBytes(data, path.Dir(name)+".yaml") // go-i18n takes the language from the name
+		file, err := bundle.ParseMessageFileBytes(data, path.Dir(name)+".toml") // go-i18n takes the language from the name
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}

@@ -167,7 +167,7 @@ func TestDate(t *testing.T) {
 // TestThaiLines: a line does not end within "เข้าใช้", nor between a number and its unit. In Thai, browsers may break it there
 // unless U+2060 and U+00A0 say that they must not.
 func TestThaiLines(t *testing.T) {
-	names, err := filepath.Glob("th/*.yaml")
+	names, err := filepath.Glob("th/*.toml")
 	if err != nil {
 		t.Fatal(err)
 	}

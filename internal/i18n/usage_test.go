@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
+	"github.com/pelletier/go-toml/v2"
 )
 
 // root is the module, whose templates and packages are searched for messages.
@@ -49,7 +49,7 @@ func TestMessagesAndTheirUses(t *testing.T) {
 
 func messageKeys(t *testing.T) map[string]bool {
 	t.Helper()
-	names, err := filepath.Glob("en/*.yaml")
+	names, err := filepath.Glob("en/*.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func messageKeys(t *testing.T) map[string]bool {
 			t.Fatal(err)
 		}
 		var messages map[string]any
-		if err := yaml.Unmarshal(data, &messages); err != nil {
+		if err := toml.Unmarshal(data, &messages); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for key := range messages {
