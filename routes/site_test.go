@@ -98,7 +98,7 @@ func newSite(t testing.TB, change ...func(*setup)) *site {
 
 // parsed is what all sites share: it never changes.
 var parsed = sync.OnceValue(func() App {
-	messages, err := i18n.Load()
+	messages, err := i18n.Load(i18n.Files())
 	if err != nil {
 		panic(err)
 	}
@@ -106,7 +106,7 @@ var parsed = sync.OnceValue(func() App {
 	if err != nil {
 		panic(err)
 	}
-	pages, err := templates.Parse(assets.URL, messages)
+	pages, err := templates.Parse(templates.Files(), assets.URL, messages)
 	if err != nil {
 		panic(err)
 	}

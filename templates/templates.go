@@ -18,7 +18,10 @@ import (
 )
 
 //go:embed layout partials pages
-var files embed.FS
+var embedded embed.FS
+
+// Files returns what is in this folder, as it was at build time.
+func Files() fs.FS { return embedded }
 
 // Page is what every page has, whatever it is about.
 type Page struct {
@@ -71,23 +74,23 @@ type Set struct {
 	pages map[string]*template.Template // by language and name: "en/home"
 }
 
-// Parse parses every page in every language, once, at start-up. Asset gives the URL of a static file, empty if
-// there is none. A page that names a missing message or file is an error here, not in front of a visitor.
-func Parse(asset func(name string) string, messages Messages) (Set, error) {
-	names, err := fs.Glob(files, "pages/*.html")
+// Parse parses every page of the folder in every language, once, at start-up. Asset gives the URL of a static file, empty
+// if there is none. A page that names a missing message or file is an error here, not in front of a visitor.
+func Parse(folder fs.FS, asset func(name string) string, messages Messages) (Set, error) {
+	names, err := fs.Glob(folder, "pages/*.html")
 	if err != nil {
 		return Set{}, fmt.Errorf("list pages: %w", err)
 	}
 	set := Set{pages: make(map[string]*template.Template)}
 	for _, lang := range messages.Languages() {
 		c := constants{lang: lang, asset: asset, messages: messages}
-		shared, err := c.parse(template.New("layout.html"), "layout/*.html", "partials/*.html")
+		shared, err := c.parse(template.New("layout.html"), folder, "layout/*.html", "partials/*.html")
 		if err != nil {
 			return Set{}, fmt.Errorf("parse what pages share in %q: %w", lang, err)
 		}
 		for _, file := range names {
 			name := strings.TrimSuffix(path.Base(file), ".html")
-			page, err := c.parsePage(shared, file)
+			page, err := c.parsePage(shared, folder, file)
 			if err != nil {
 				return Set{}, fmt.Errorf("parse page %s in %q: %w", name, lang, err)
 			}
@@ -98,7 +101,7 @@ func Parse(asset func(name string) string, messages Messages) (Set, error) {
 }
 
 // parse adds files to a page.
-func (c constants) parse(page *template.Template, patterns ...string) (*template.Template, error) {
+func (c constants) parse(page *template.Template, folder fs.FS, patterns ...string) (*template.Template, error) {
 	languages := c.languages()
 	page.Funcs(template.FuncMap{
 		"t":         c.message,
@@ -109,7 +112,7 @@ func (c constants) parse(page *template.Template, patterns ...string) (*template
 		"provider":  provider,
 		"languages": func() []language { return languages },
 	})
-	if _, err := page.ParseFS(files, patterns...); err != nil {
+	if _, err := page.ParseFS(folder, patterns...); err != nil {
 		return nil, err
 	}
 	for _, t := range page.Templates() {
@@ -120,10 +123,10 @@ func (c constants) parse(page *template.Template, patterns ...string) (*template
 	return page, nil
 }
 
-func (c constants) parsePage(shared *template.Template, file string) (*template.Template, error) {
+func (c constants) parsePage(shared *template.Template, folder fs.FS, file string) (*template.Template, error) {
 	page, err := shared.Clone()
 	if err == nil {
-		page, err = c.parse(page, file)
+		page, err = c.parse(page, folder, file)
 	}
 	if err != nil {
 		return nil, err

@@ -131,7 +131,7 @@ func samples(text string) map[string]sample {
 
 func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 	t.Helper()
-	messages, err := i18n.Load()
+	messages, err := i18n.Load(i18n.Files())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := templates.Parse(assets.URL, messages)
+	set, err := templates.Parse(templates.Files(), assets.URL, messages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,10 +277,10 @@ func (m table) Lookup(lang, key string, value ...any) (string, error) {
 func TestParseFindsWhatIsMissing(t *testing.T) {
 	_, messages := parse(t)
 	url := func(name string) string { return "/static/" + name }
-	if _, err := templates.Parse(url, table{messages, "home.headline"}); err == nil {
+	if _, err := templates.Parse(templates.Files(), url, table{messages, "home.headline"}); err == nil {
 		t.Error("Parse takes a page whose message is missing")
 	}
-	if _, err := templates.Parse(func(string) string { return "" }, messages); err == nil {
+	if _, err := templates.Parse(templates.Files(), func(string) string { return "" }, messages); err == nil {
 		t.Error("Parse takes a page whose style sheet is missing")
 	}
 }
@@ -292,7 +292,7 @@ func (hostile) Lookup(string, string, ...any) (string, error) { return `"><scrip
 
 func TestConstantsAreEscaped(t *testing.T) {
 	_, messages := parse(t)
-	set, err := templates.Parse(func(name string) string { return name }, hostile{messages})
+	set, err := templates.Parse(templates.Files(), func(name string) string { return name }, hostile{messages})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestLooks(t *testing.T) {
 	t.Run("with axe-core", func(t *testing.T) { needAxe(t) })
 	paths := paths(t)
 	chromium := startChromium(t)
-	messages, err := i18n.Load()
+	messages, err := i18n.Load(i18n.Files())
 	must(t, err)
 	for _, lang := range messages.Languages() {
 		t.Run(lang, func(t *testing.T) {

@@ -19,7 +19,10 @@ import (
 )
 
 //go:embed */*.toml
-var files embed.FS
+var embedded embed.FS
+
+// Files returns what is in this folder, as it was at build time.
+func Files() fs.FS { return embedded }
 
 // maxAccept bounds the work on an Accept-Language header; browsers send far less.
 const maxAccept = 256
@@ -43,17 +46,17 @@ type message struct {
 	takesValue, plural bool
 }
 
-// Load reads the embedded messages. A message that not every language has is an error, and so is one that is there twice.
-func Load() (*Catalog, error) {
+// Load reads the messages of the folder. A message that not every language has is an error, and so is one that is there twice.
+func Load(folder fs.FS) (*Catalog, error) {
 	bundle := i18n.NewBundle(language.English)
 	bundle.RegisterUnmarshalFunc("toml", toml.Unmarshal)
-	names, err := fs.Glob(files, "*/*")
+	names, err := fs.Glob(folder, "*/*.toml")
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
 	}
 	c := &Catalog{tables: make(map[string]table)}
 	for _, name := range names {
-		data, err := files.ReadFile(name)
+		data, err := fs.ReadFile(folder, name)
 		if err != nil {
 			return nil, fmt.Errorf("read messages: %w", err)
 		}

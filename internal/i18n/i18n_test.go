@@ -15,7 +15,7 @@ import (
 
 func load(t testing.TB) *i18n.Catalog {
 	t.Helper()
-	c, err := i18n.Load()
+	c, err := i18n.Load(i18n.Files())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		return nil, err
 	}
 	s.auth = client
-	messages, err := i18n.Load()
+	messages, err := i18n.Load(i18n.Files())
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages, err := templates.Parse(assets.URL, messages)
+	pages, err := templates.Parse(templates.Files(), assets.URL, messages)
 	if err != nil {
 		return nil, err
 	}
