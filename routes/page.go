@@ -38,10 +38,15 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	if status < http.StatusInternalServerError { // an outage changes nothing in the browser
 		notice = app.notice(c, person)
 	}
+	lang, here := c.GetString(languageKey), here(c)
+	isSame := name == "home" && here == "/" && person == nil && notice == "" // for all who speak the language
+	if welcome, ok := app.welcome.Load(lang); ok && isSame {
+		return app.send(c, status, welcome.([]byte))
+	}
 	html, err := app.Pages.Render(name, templates.Page{
-		Lang:      c.GetString(languageKey),
+		Lang:      lang,
 		Path:      c.Request.URL.Path,
-		Here:      here(c),
+		Here:      here,
 		ReturnTo:  localPath(app.backTo(c)),
 		RequestID: c.GetString(requestIDKey),
 		Known:     app.browser(c) != nil,
@@ -53,6 +58,13 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	if err != nil {
 		return err
 	}
+	if isSame {
+		app.welcome.Store(lang, html)
+	}
+	return app.send(c, status, html)
+}
+
+func (app App) send(c *gin.Context, status int, html []byte) error {
 	c.Header("Vary", "Accept, Accept-Language, Cookie")
 	c.Header("Content-Length", strconv.Itoa(len(html))) // else a long page goes out in chunks
 	c.Data(status, "text/html; charset=utf-8", html)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 
 	"github.com/gin-contrib/sessions"
 	"github.com/gin-gonic/gin"
@@ -39,6 +40,7 @@ type App struct {
 	contentSecurityPolicy string
 	crossOrigin           *http.CrossOriginProtection
 	engine                *gin.Engine // of all addresses
+	welcome               *sync.Map   // by language: the home page of a visitor
 }
 
 // read are the methods of a page. HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they
@@ -58,7 +60,7 @@ func New(app App) http.Handler {
 	app.trustProxies(r)
 	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
-	app.engine = r
+	app.engine, app.welcome = r, new(sync.Map)
 	r.Use(
 		app.identify,          // outermost: its ID and log line are for every request, with the final status
 		app.bound,             // nothing waits for ever; before recover, whose answer must still find the request alive

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
+	"slices"
+	"strconv"
+	"strings"
 	"text/template/parse"
 	"time"
 )
@@ -11,6 +14,7 @@ import (
 // constants are what a page in one language can say before anyone asks for it.
 type constants struct {
 	lang     string
+	page     string // empty while what pages share is parsed
 	asset    func(name string) string
 	messages Messages
 }
@@ -63,10 +67,17 @@ func (c constants) fold(list *parse.ListNode) error {
 		return nil
 	}
 	var folded []parse.Node
-	for _, node := range list.Nodes {
-		node, err := c.foldNode(node)
-		if err != nil {
+	nodes := slices.Clone(list.Nodes)
+	for len(nodes) > 0 {
+		node, err := c.foldNode(nodes[0])
+		if nodes = nodes[1:]; err != nil {
 			return err
+		}
+		if chosen, ok := node.(*parse.ListNode); ok { // of an if that is decided
+			if chosen != nil {
+				nodes = append(slices.Clone(chosen.Nodes), nodes...)
+			}
+			continue
 		}
 		if text, ok := node.(*parse.TextNode); ok && len(folded) > 0 {
 			if before, ok := folded[len(folded)-1].(*parse.TextNode); ok {
@@ -89,6 +100,11 @@ func (c constants) foldNode(node parse.Node) (parse.Node, error) {
 		}
 		return &parse.TextNode{NodeType: parse.NodeText, Pos: n.Pos, Text: []byte(template.HTMLEscapeString(text))}, nil
 	case *parse.IfNode:
+		if is, ok := c.decided(n.Pipe); ok && is {
+			return n.List, nil
+		} else if ok {
+			return n.ElseList, nil
+		}
 		return node, c.foldBranch(&n.BranchNode)
 	case *parse.RangeNode:
 		if err := c.foldBranch(&n.BranchNode); err != nil || n.Pipe.String() != "languages" {
@@ -100,6 +116,19 @@ func (c constants) foldNode(node parse.Node) (parse.Node, error) {
 	default:
 		return node, nil
 	}
+}
+
+// decided tells what {{if page "home"}} and {{if languages}} always are.
+func (c constants) decided(pipe *parse.PipeNode) (is, ok bool) {
+	question := pipe.String()
+	name, isPage := strings.CutPrefix(question, "page ")
+	switch {
+	case question == "languages":
+		return c.languages() != nil, true
+	case isPage && c.page != "":
+		return name == strconv.Quote(c.page), true
+	}
+	return false, false
 }
 
 // unroll returns what {{range languages}} always says.

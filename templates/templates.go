@@ -6,13 +6,12 @@ package templates
 import (
 	"bytes"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 )
@@ -69,35 +68,49 @@ type Messages interface {
 	Date(lang string, t time.Time) string
 }
 
-// Set holds the parsed pages of all languages.
+// Set holds the pages of all languages.
 type Set struct {
-	pages map[string]*template.Template // by language and name: "en/home"
+	languages map[string]func() (pages, error)
 }
 
-// Parse parses every page of the folder in every language, once, at start-up. Asset gives the URL of a static file, empty
-// if there is none. A page that names a missing message or file is an error here, not in front of a visitor.
+// pages are those of one language, by name: "home".
+type pages map[string]*template.Template
+
+// Parse parses every page of the folder. Asset gives the URL of a static file, empty if there is none. A page that names a
+// missing message or file is an error here, not in front of a visitor: what fails in one language fails in the first, for
+// all have the same messages. So the others are parsed when somebody wants them.
 func Parse(folder fs.FS, asset func(name string) string, messages Messages) (Set, error) {
-	names, err := fs.Glob(folder, "pages/*.html")
-	if err != nil {
-		return Set{}, fmt.Errorf("list pages: %w", err)
-	}
-	set := Set{pages: make(map[string]*template.Template)}
-	for _, lang := range messages.Languages() {
+	set := Set{languages: make(map[string]func() (pages, error))}
+	all := messages.Languages()
+	for _, lang := range all {
 		c := constants{lang: lang, asset: asset, messages: messages}
-		shared, err := c.parse(template.New("layout.html"), folder, "layout/*.html", "partials/*.html")
-		if err != nil {
-			return Set{}, fmt.Errorf("parse what pages share in %q: %w", lang, err)
+		set.languages[lang] = sync.OnceValues(func() (pages, error) { return c.pages(folder) })
+	}
+	_, err := set.languages[all[0]]()
+	return set, err
+}
+
+func (c constants) pages(folder fs.FS) (pages, error) {
+	files, err := fs.Glob(folder, "pages/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("list pages: %w", err)
+	}
+	shared, err := c.parse(template.New("layout.html"), folder, "layout/*.html", "partials/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("parse what pages share in %q: %w", c.lang, err)
+	}
+	all := make(pages)
+	for _, file := range files {
+		c.page = strings.TrimSuffix(path.Base(file), ".html")
+		page, err := shared.Clone()
+		if err == nil {
+			all[c.page], err = c.parse(page, folder, file)
 		}
-		for _, file := range names {
-			name := strings.TrimSuffix(path.Base(file), ".html")
-			page, err := c.parsePage(shared, folder, file)
-			if err != nil {
-				return Set{}, fmt.Errorf("parse page %s in %q: %w", name, lang, err)
-			}
-			set.pages[lang+"/"+name] = page
+		if err != nil {
+			return nil, fmt.Errorf("parse page %s in %q: %w", c.page, c.lang, err)
 		}
 	}
-	return set, nil
+	return all, nil
 }
 
 // parse adds files to a page.
@@ -111,6 +124,7 @@ func (c constants) parse(page *template.Template, folder fs.FS, patterns ...stri
 		"initial":   initial,
 		"provider":  provider,
 		"languages": func() []language { return languages },
+		"page":      func(name string) bool { return name == c.page },
 	})
 	if _, err := page.ParseFS(folder, patterns...); err != nil {
 		return nil, err
@@ -123,27 +137,19 @@ func (c constants) parse(page *template.Template, folder fs.FS, patterns ...stri
 	return page, nil
 }
 
-func (c constants) parsePage(shared *template.Template, folder fs.FS, file string) (*template.Template, error) {
-	page, err := shared.Clone()
-	if err == nil {
-		page, err = c.parse(page, folder, file)
+// Render returns a whole page. Name is that of its file in pages/, without the ending.
+func (s Set) Render(name string, page Page) ([]byte, error) {
+	parse, ok := s.languages[page.Lang]
+	if !ok {
+		return nil, fmt.Errorf("no language %q", page.Lang)
 	}
+	all, err := parse()
 	if err != nil {
 		return nil, err
 	}
-	// The first execution works out the escaping. This one fails for want of data, but a page that can't be
-	// escaped is found out, and no visitor waits for it.
-	if fault, ok := errors.AsType[*template.Error](page.Execute(io.Discard, Page{})); ok {
-		return nil, fault
-	}
-	return page, nil
-}
-
-// Render returns a whole page. Name is that of its file in pages/, without the ending.
-func (s Set) Render(name string, page Page) ([]byte, error) {
-	t, ok := s.pages[page.Lang+"/"+name]
+	t, ok := all[name]
 	if !ok {
-		return nil, fmt.Errorf("no page %q in language %q", name, page.Lang)
+		return nil, fmt.Errorf("no page %q", name)
 	}
 	var buf bytes.Buffer
 	buf.Grow(4 << 10) // most pages fit
