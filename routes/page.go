@@ -40,8 +40,10 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 	}
 	lang, here := c.GetString(languageKey), here(c)
 	isSame := name == "home" && here == "/" && person == nil && notice == "" // for all who speak the language
-	if welcome, ok := app.welcome.Load(lang); ok && isSame {
-		return app.send(c, status, welcome.([]byte))
+	if isSame {
+		if html, ok := app.welcome.Load(lang); ok {
+			return app.send(c, status, html.([]byte))
+		}
 	}
 	html, err := app.Pages.Render(name, templates.Page{
 		Lang:      lang,
