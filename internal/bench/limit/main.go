@@ -84,7 +84,7 @@ func discover() relyingParty {
 }
 
 // person is what the page shows of whoever is signed in.
-type person struct{ Name, Picture string }
+type person struct{ Name, Picture, Email, Since string }
 
 // page is home: for nobody without Redis, for somebody with one command.
 func (l limit) page(c *gin.Context) {
@@ -95,8 +95,8 @@ func (l limit) page(c *gin.Context) {
 			c.AbortWithError(http.StatusServiceUnavailable, err)
 			return
 		}
-		fields := strings.SplitN(session, "\n", 3)
-		page, who = l.home, person{fields[0], fields[1]}
+		fields := strings.SplitN(session, "\n", 5)
+		page, who = l.home, person{fields[0], fields[1], fields[2], fields[3]}
 	}
 	var html bytes.Buffer
 	html.Grow(4 << 10)
@@ -121,7 +121,7 @@ func (l limit) userInfo(c *gin.Context) {
 		c.AbortWithError(http.StatusInternalServerError, err)
 		return
 	}
-	request.Header.Set("Authorization", "Bearer "+strings.SplitN(session, "\n", 4)[2])
+	request.Header.Set("Authorization", "Bearer "+strings.SplitN(session, "\n", 6)[4])
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		c.AbortWithError(http.StatusBadGateway, err)
@@ -168,7 +168,7 @@ func (l limit) callback(c *gin.Context) {
 		c.AbortWithError(http.StatusBadGateway, err)
 		return
 	}
-	session := strings.Join([]string{who.Name, who.Picture, token.AccessToken, token.RefreshToken, raw}, "\n") + "\n"
+	session := strings.Join([]string{who.Name, who.Picture, who.Email, time.Now().UTC().Format(time.RFC3339), token.AccessToken, token.RefreshToken, raw}, "\n") + "\n"
 	id := rand.Text()
 	if err := l.rdb.Set(ctx, id, session+strings.Repeat("x", max(0, sessionSize-len(session))), 24*time.Hour).Err(); err != nil {
 		c.AbortWithError(http.StatusServiceUnavailable, err)
