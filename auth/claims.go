@@ -358,6 +358,7 @@ func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err e
 			rest[name] = json.RawMessage(value.Raw)
 			return true
 		}
+		target.FieldByIndex(index).SetZero() // null would leave what a member of the same name said before
 		field := target.FieldByIndex(index).Addr().Interface()
 		if claim, ok := field.(interface{ read(raw string) }); ok {
 			claim.read(value.Raw)

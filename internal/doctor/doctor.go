@@ -111,7 +111,7 @@ func (d *doctor) told(section, key, must string, isRight func(value string) bool
 // commands are those of the application, on keys like its own. They leave nothing.
 const commands = `time, eval return(1) 1 session:*, evalsha 0 1 session:*,
 	set session:* v px 1000, get session:*, getrange session:* 0 1, setrange session:* 0 w, exists session:*, pexpire session:* 1000, pttl session:*, del session:*,
-	zadd person:* 1 m, zscore person:* m, zrange person:* 0 -1, zrem person:* m, zremrangebyscore person:* 0 1,
+	zadd person:* 1 m, zscore person:* m, zcount person:* 0 1, zrange person:* 0 -1, zrem person:* m, zremrangebyscore person:* 0 1,
 	exists lock:*, exists sid:*, exists ended:*, exists once:*, exists rate:*`
 
 func (d *doctor) rights(ctx context.Context) (found, do string) {

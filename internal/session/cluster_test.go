@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -128,6 +129,7 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	t.Run("moved slot", func(t *testing.T) { moveSlots(t, s, nodes[0], jars) })
+	t.Run("person on the way", func(t *testing.T) { movePerson(t, s, nodes) })
 	t.Run("hanging master", func(t *testing.T) {
 		stop := underLoad(t, s.Store, jars)
 		must(t, nodes[2].cmd.Process.Signal(syscall.SIGSTOP))
@@ -166,6 +168,52 @@ func TestCluster(t *testing.T) {
 	})
 }
 
+// movePerson looks at a person's sessions while one of them, or their index, is on its way to another node: nobody is signed
+// out by that.
+func movePerson(t *testing.T, s *site, nodes []*server) {
+	ctx := t.Context()
+	for _, moved := range []string{"session", "index"} {
+		one, two := jar{}, jar{}
+		one.signIn(t, s.Store, moved, "")
+		two.signIn(t, s.Store, moved, "")
+		at, other := find(one["sid"]), find(two["sid"])
+		slot := s.rdb.ClusterKeySlot(ctx, at.key()).Val()
+		var from, to *server
+		for _, node := range nodes {
+			switch isMaster := strings.Contains(node.client().Info(ctx, "replication").Val(), "role:master"); {
+			case isMaster && node.client().Exists(ctx, at.key()).Err() == nil:
+				from = node
+			case isMaster:
+				to = node
+			}
+		}
+		must(t, to.client().Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", from.client().Do(ctx, "CLUSTER", "MYID").Val()).Err())
+		toID := to.client().Do(ctx, "CLUSTER", "MYID").Val()
+		must(t, from.client().Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID).Err())
+		first := at.key()
+		if moved == "index" {
+			first = at.person()
+		}
+		must(t, from.client().Migrate(ctx, "127.0.0.1", fmt.Sprint(to.port), first, 0, time.Second).Err())
+		_, _ = s.MarkDue(ctx, moved) // may fail, and loses nothing
+		two.do(t, s.Store, func(b *Browser) { _, _ = b.Sessions(ctx) })
+		for _, key := range []string{at.person(), at.key(), other.key()} {
+			_ = from.client().Migrate(ctx, "127.0.0.1", fmt.Sprint(to.port), key, 0, time.Second)
+		}
+		for _, node := range nodes {
+			node.client().Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID)
+		}
+		for _, j := range []jar{one, two} {
+			eventually(t, func() error {
+				return s.rdb.SetRange(ctx, find(j["sid"]).key(), int64(len("0000000001 ")), "1000000000000").Err()
+			})
+			if got := j.who(t, s.Store); got != moved {
+				t.Errorf("while its person's %s moved, a session became that of %q", moved, got)
+			}
+		}
+	}
+}
+
 // moveSlots moves a third of the slots to another master, under load.
 func moveSlots(t *testing.T, s *site, node *server, jars []jar) {
 	var ids []string
@@ -198,6 +246,10 @@ func everything(t *testing.T, s *site) {
 		must(t, err)
 		must(t, b.Update(held, func(i, tokens []byte) ([]byte, []byte, error) { return i, append(tokens, '!'), nil }))
 		release()
+		counted, err := s.CountedBrowser(httptest.NewRecorder(), j.request(ctx))
+		if must(t, err); counted.Places() != 1 {
+			t.Errorf("counted %d places", counted.Places())
+		}
 		tokens, err := b.Tokens(ctx)
 		if string(tokens) != "t!" || err != nil {
 			t.Errorf("Tokens = %q, %v", tokens, err)

@@ -176,7 +176,8 @@ func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why 
 
 const (
 	sidMargin = 5 * time.Minute
-	sidBucket = 4 // characters of the hash
+	sidLength = 12 // characters of the hash
+	sidBucket = 4  // of which so many are the key's name
 )
 
 func sidKey(hashed string) string         { return "sid:" + hashed[:sidBucket] }

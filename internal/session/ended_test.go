@@ -333,6 +333,45 @@ func TestSIDsShareAKey(t *testing.T) {
 	})
 }
 
+// A logout whose index was lost ends the session when it is next looked for there.
+func TestSIDHeals(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "sid")
+		time.Sleep(time.Second)
+		s.redis.Del(sidKey(hashSID("sid")))
+		if n, err := s.EndBy(t.Context(), "", "sid"); n != 0 || err != nil {
+			t.Errorf("EndBy = %d, %v", n, err)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := j.who(t, s.Store); got != "" {
+			t.Errorf("signed in as %q", got)
+		}
+		b, _ := j.load(t, s.Store)
+		if ending := b.Ending(); ending == nil || ending.Why != ByLogout {
+			t.Errorf("Ending = %v", ending)
+		}
+	})
+}
+
+// In its last millisecond a session is not made to live for ever.
+func TestLastMillisecond(t *testing.T) {
+	s := open(t, "redis://"+startRedis(t).addr(), DefaultConfig())
+	for i := range 50 {
+		who, j := fmt.Sprint("person", i), jar{}
+		j.signIn(t, s.Store, who, "")
+		key := find(j["sid"]).key()
+		must(t, s.rdb.PExpire(t.Context(), key, 3*time.Millisecond).Err())
+		for s.rdb.Exists(t.Context(), key).Val() == 1 {
+			_, err := s.MarkDue(t.Context(), who)
+			must(t, err)
+			if s.rdb.PTTL(t.Context(), key).Val() == -1 {
+				t.Fatal("it lives for ever")
+			}
+		}
+	}
+}
+
 // Two sessions of one provider's session end with it, also when one of them has ended before.
 func TestSIDOfSeveral(t *testing.T) {
 	s, one, two, three := newSite(t, DefaultConfig(), Options{}), jar{}, jar{}, jar{}

@@ -62,7 +62,9 @@ func (r *record) parseLine(line string) error {
 			return errLine
 		}
 	}
-	r.sid, r.words = words[4], words[7]
+	if r.sid, r.words = words[4], words[7]; r.sid != "-" && len(r.sid) != sidLength {
+		return errLine
+	}
 	r.seen, r.end, r.since, r.tried = time.UnixMilli(times[0]), time.UnixMilli(times[1]), time.UnixMilli(times[2]), time.UnixMilli(times[3])
 	return nil
 }

@@ -26,7 +26,7 @@ import (
 // one bounded wait. Replicas are never read, for one may not know yet who has just signed in or out.
 //
 // A Redis user for this package alone needs the keys session:*, lock:*, person:*, sid:*, ended:* and once:* (and rate:* for the limit),
-// and the commands hello ping select get set getrange setrange del exists pexpire pttl time zadd zrem zrange zscore
+// and the commands hello ping select get set getrange setrange del exists pexpire pttl time zadd zrem zrange zscore zcount
 // zremrangebyscore evalsha eval; for a Cluster also cluster|slots and asking. With info too, the eviction policy is looked at.
 func Open(cfg RedisConfig) (redis.UniversalClient, error) {
 	open, err := parse(string(cfg.URL))

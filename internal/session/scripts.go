@@ -53,7 +53,7 @@ end
 
 -- write changes the line in place, and for how long the session lives if that is given.
 local function write(s, life)
-  redis.call('PEXPIRE', s.key, life or redis.call('PTTL', s.key))
+  redis.call('PEXPIRE', s.key, math.max(1, life or redis.call('PTTL', s.key)))
   redis.call('SETRANGE', s.key, 0, line(s))
 end
 
@@ -63,15 +63,17 @@ local function put(key, value, life)
   redis.call('SET', key, value, 'PX', math.max(1, life))
 end
 
--- sessions returns those of a person's index, and drops from it what is none.
-local function sessions(index)
+-- sessions returns those of a person's index. What is none may be on its way to another node of the cluster: only who ends
+-- sessions drops it from the index, so that it is not believed when it has arrived.
+local function sessions(index, drop)
   local all = {}
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now())
   for _, id in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local s = read('session' .. string.sub(index, #'person' + 1) .. ':' .. id)
     if s then
       s.id = id
       all[#all + 1] = s
-    else
+    elseif drop then
       redis.call('ZREM', index, id)
     end
   end
@@ -180,7 +182,7 @@ return {1, was}`)
 // KEYS person, mark · ARGV id to keep or "", hash of the provider's session ID or "", why, before or "", life of the mark
 var endAllScript = script(`
 local before, count = tonumber(ARGV[4]), 0
-for _, s in ipairs(sessions(KEYS[1])) do
+for _, s in ipairs(sessions(KEYS[1], true)) do
   if s.id ~= ARGV[1] and (ARGV[2] == '' or s.sid == ARGV[2]) and (not before or s.since < before) then
     bury(s, ARGV[3])
     redis.call('ZREM', KEYS[1], s.id)
@@ -268,7 +270,8 @@ var endSIDScript = script(`
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 enter(KEYS[1], ARGV[1], ARGV[2])
 keep(KEYS[1], ARGV[2])
-return {1, unpack(members)}`)
+table.insert(members, 1, 1)
+return members`)
 
 // noteScript notes something for at least some time, and answers whether it was not noted before.
 // KEYS note · ARGV life

@@ -678,6 +678,7 @@ func TestCorrupt(t *testing.T) {
 			s.corrupt(key, "", func(r *record) { r.identity = bob.identity })
 		}, ""},
 		{"times", func(s *site, key string) { s.corrupt(key, "1 1 soon 1 - Firefox\tLinux", nil) }, ""},
+		{"hash of a provider's session ID", func(s *site, key string) { s.corrupt(key, strings.Replace(s.line(key), " - ", " abc ", 1), nil) }, ""},
 		{"half of them", func(s *site, key string) { s.corrupt(key, s.line(key)[:20], nil) }, ""},
 		{"no line", func(s *site, key string) { _ = s.redis.Set(key, "text") }, ""},
 		{"cut off", func(s *site, key string) { _ = s.redis.Set(key, s.value(key)[:200]) }, ""},

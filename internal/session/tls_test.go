@@ -20,7 +20,7 @@ import (
 // The commands and keys that a Redis user for this package needs, and no more.
 const leastUser = "on >p%40ss:word/ resetkeys resetchannels -@all ~session:* ~lock:* ~person:* ~sid:* ~ended:* ~once:* " +
 	"+hello +ping +select +get +set +getrange +setrange +del +exists +pexpire +pttl +time " +
-	"+zadd +zrem +zrange +zscore +zremrangebyscore +evalsha +eval"
+	"+zadd +zrem +zrange +zscore +zcount +zremrangebyscore +evalsha +eval"
 
 // With TLS and a user of one's own, by the URL alone.
 func TestTLSAndUser(t *testing.T) {
