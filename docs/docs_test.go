@@ -69,7 +69,7 @@ func TestSettings(t *testing.T) {
 	table := read(t, "operate.md")
 	for _, setting := range settings {
 		if !strings.Contains(table, "\n| `"+setting[1]+"` |") {
-			t.Errorf("docs/operate.md does not explain %s", setting[1])
+			t.Errorf("add a line for %s to the table of docs/operate.md", setting[1])
 		}
 	}
 }
