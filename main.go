@@ -1,6 +1,6 @@
 // Command logto-gin-starter is a web application that signs people in with Logto.
 //
-// Start reading at [run]; what a request meets is listed in routes/routes.go.
+// Start reading at [run]; what a request meets is listed in routes/routes.go, and shown in docs/how-it-works.md.
 package main
 
 import (

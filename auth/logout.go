@@ -36,7 +36,7 @@ type LogoutTokenClaims struct {
 
 // VerifyLogoutToken verifies the logout token of a back-channel logout request (§2.6) and that it was not used before.
 // Then end the sessions, and say so by [Client.LogoutDone]. A refusal is [ErrInvalidToken]; other errors are Logto's keys,
-// or Config.Replays, not to be had, and worth a second try by Logto.
+// or Config.Replays, not to be had, and worth a second try by Logto. docs/how-it-works.md#sign-outs-from-logto has a picture.
 func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (LogoutTokenClaims, error) {
 	claims, err := c.verifyLogoutToken(ctx, raw)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 // What happens at Logto after the sign-in, Logto mostly does not tell: a suspension, a role that was taken away, another
 // name. So it is asked again from time to time, by a refresh that brings an ID token: by one request of a session, while
 // the others go on with what is known. Only a Logto that says so ends a session; one that does not answer ends nothing.
+// docs/how-it-works.md#revalidation has a picture.
 
 const (
 	// revalidateWait is how long a page waits for that at most. The refresh goes on behind it, for its answer may be the

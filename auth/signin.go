@@ -206,7 +206,7 @@ func (p pendingSignIn) derive(purpose string) string {
 
 // SignIn begins a sign-in and returns the URL at Logto to redirect the browser to: an authorization code request with
 // PKCE (RFC 7636), state and nonce. Sign-ins are independent of each other; each must end within [SignInLife].
-// Errors: [ErrInvalidOption], [ErrProvider].
+// Errors: [ErrInvalidOption], [ErrProvider]. docs/how-it-works.md#sign-in has a picture.
 func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, error) {
 	if err := options.validate(); err != nil {
 		return "", fmt.Errorf("sign in: %w", err)

@@ -189,7 +189,7 @@ func (c *Client) allowed(t target) error {
 }
 
 // token returns a usable token: the stored one, or a new one. Only the holder of the session's lock refreshes; who
-// waited for it looks again first.
+// waited for it looks again first. docs/how-it-works.md#refresh has a picture.
 func (s *Session) token(ctx context.Context, t target, force bool) (Token, error) {
 	before, err := s.tokens(ctx)
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package server runs the application: Run opens Redis, builds, listens, serves, and shuts down.
+// Package server runs the application: Run opens Redis, builds, listens, serves, and shuts down. What to set around it,
+// and why, is in docs/operate.md.
 package server
 
 import (

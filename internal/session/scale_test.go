@@ -14,7 +14,7 @@ import (
 )
 
 // BenchmarkScale fills one Redis with more and more sessions, and measures signed-in reads at each size with all cores.
-// Beside them it reports what the sign-ins that led there cost. deploy/sizing.md is made from its figures:
+// Beside them it reports what the sign-ins that led there cost. docs/operate.md is made from its figures:
 //
 //	go test -run '^$' -bench Scale -benchtime 3s -timeout 30m ./internal/session
 func BenchmarkScale(b *testing.B) {
