@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/nicksnyder/go-i18n/v2/i18n"
 	"github.com/pelletier/go-toml/v2"
@@ -32,6 +33,13 @@ type Catalog struct {
 	languages []string // as the folders are named; the first is for whoever asks for none of them
 	matcher   language.Matcher
 	tables    map[string]table
+	counted   sync.Map // texts of small numbers, by counted
+}
+
+// counted is a message with plural forms and a number: to choose the form takes far longer than all the rest.
+type counted struct {
+	lang, key string
+	number    int
 }
 
 // table is one language.
@@ -144,6 +152,11 @@ func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	if text, ok := value[0].(string); ok && !m.plural { // by far the most; a template would cost ten times as much
 		return strings.ReplaceAll(m.text, "{{.}}", text), nil
 	}
+	number, isNumber := value[0].(int)
+	is, isSmall := counted{lang, key, number}, isNumber && m.plural && number >= 0 && number < 100
+	if text, ok := c.counted.Load(is); ok && isSmall {
+		return text.(string), nil
+	}
 	config := &i18n.LocalizeConfig{MessageID: key, TemplateData: value[0]}
 	if m.plural {
 		config.PluralCount = value[0]
@@ -151,6 +164,9 @@ func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	text, err := c.tables[lang].localizer.Localize(config)
 	if err != nil {
 		return "", fmt.Errorf("message %q: %w", key, err)
+	}
+	if isSmall {
+		c.counted.Store(is, text)
 	}
 	return text, nil
 }
