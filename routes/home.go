@@ -20,6 +20,8 @@ func (app App) home(c *gin.Context) error {
 	page := homePage{DirectSignIns: app.Auth.DirectSignIns()}
 	page.Since, _ = app.browser(c).Span()
 	page.Places = app.browser(c).Places()
-	page.SinceText = app.Messages.Ago(c.GetString(languageKey), page.Since, time.Now())
+	if !page.Since.IsZero() {
+		page.SinceText = app.Messages.Ago(c.GetString(languageKey), page.Since, time.Now())
+	}
 	return app.page(c, http.StatusOK, "home", page)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -80,7 +81,11 @@ func (app App) identify(c *gin.Context) {
 			level = slog.LevelError
 		}
 	}
-	app.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attributes...)
+	if ctx, handler := context.WithoutCancel(c.Request.Context()), app.Log.Handler(); handler.Enabled(ctx, level) {
+		record := slog.NewRecord(time.Now(), level, "request", 0) // where in the source this is says nothing
+		record.AddAttrs(attributes...)
+		_ = handler.Handle(ctx, record) // as slog does
+	}
 }
 
 // about names the person and the session by short hashes, so that one person's trouble can be followed without a name.
@@ -126,17 +131,22 @@ func (app App) recover(c *gin.Context) {
 }
 
 // harden sets the headers that every answer has. A page's own may replace them.
-func (app App) harden(c *gin.Context) {
-	header := c.Writer.Header()
-	header.Set("Content-Security-Policy", app.contentSecurityPolicy)
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "same-origin") // not no-referrer: then browsers send forms with "Origin: null"
-	header.Set("Cross-Origin-Opener-Policy", "same-origin")
-	header.Set("Cross-Origin-Resource-Policy", "same-origin")
-	header.Set("Cache-Control", "no-store")
-	if app.secure() {
-		header.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+func (app App) harden(c *gin.Context) { maps.Copy(c.Writer.Header(), app.headers) }
+
+// hardened are these headers, by their canonical names.
+func (app App) hardened() http.Header {
+	headers := http.Header{
+		"Content-Security-Policy":      {contentSecurityPolicy(app.Auth.Issuer())},
+		"X-Content-Type-Options":       {"nosniff"},
+		"Referrer-Policy":              {"same-origin"}, // not no-referrer: then browsers send forms with "Origin: null"
+		"Cross-Origin-Opener-Policy":   {"same-origin"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Cache-Control":                {"no-store"},
 	}
+	if app.secure() {
+		headers.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
+	return headers
 }
 
 // contentSecurityPolicy allows no script at all. A form may end at Logto, for browsers apply form-action to the redirects

@@ -37,10 +37,10 @@ type App struct {
 	// Observe is told of what observe.go lists; nil: nobody is.
 	Observe func(ctx context.Context, event, outcome string, count float64)
 
-	contentSecurityPolicy string
-	crossOrigin           *http.CrossOriginProtection
-	engine                *gin.Engine // of all addresses
-	welcome               *sync.Map   // by language: the home page of a visitor
+	headers     http.Header // of every answer
+	crossOrigin *http.CrossOriginProtection
+	engine      *gin.Engine // of all addresses
+	welcome     *sync.Map   // by language: the home page of a visitor
 }
 
 // read are the methods of a page. HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they
@@ -58,7 +58,7 @@ func New(app App) http.Handler {
 		app.Observe = func(context.Context, string, string, float64) {}
 	}
 	app.trustProxies(r)
-	app.contentSecurityPolicy = contentSecurityPolicy(app.Auth.Issuer())
+	app.headers = app.hardened()
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
 	app.engine, app.welcome = r, new(sync.Map)
 	r.Use(
