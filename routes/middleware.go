@@ -256,6 +256,21 @@ func (app App) chooseLanguage(c *gin.Context) {
 	c.Set(languageKey, app.Messages.Match(c.GetHeader("Accept-Language"), chosen))
 }
 
+// keepLanguage keeps the language of a link to a page, ?lang=th, and leads to the page without it.
+func (app App) keepLanguage(c *gin.Context) {
+	address, query := *c.Request.URL, c.Request.URL.Query()
+	language := query.Get("lang")
+	query.Del("lang")
+	address.RawQuery = query.Encode()
+	page := address.RequestURI()
+	if isSignIn(c.FullPath()) || !isRead(c.Request.Method) || !wantsHTML(c) || !isLocal(page) || !slices.Contains(app.Messages.Languages(), language) {
+		return
+	}
+	app.setCookie(c, languageCookie, language, languageLife)
+	c.Redirect(http.StatusSeeOther, page)
+	c.Abort()
+}
+
 // setLanguage keeps what the person chose in the footer, and leads back to their page. It needs no session.
 func (app App) setLanguage(c *gin.Context) error {
 	form, err := readForm(c)

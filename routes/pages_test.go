@@ -166,11 +166,29 @@ func (b *browser) choose(language, page string) {
 	b.want(b.post("/language", url.Values{"lang": {language}, "return_to": {page}}), http.StatusSeeOther, page)
 }
 
+// TestLanguageOfALink: it is kept, and does not stay in the address; only a page's can.
+func TestLanguageOfALink(t *testing.T) {
+	s := newSite(t)
+	for path, want := range map[string]string{
+		"/?lang=th": "/", "/?x=1&lang=th&y=%2F": "/?x=1&y=%2F", "/protected/sessions?lang=th": "/protected/sessions", "/nowhere?lang=th": "/nowhere",
+		"/?lang=fr": "", "/?lang=": "", "/callback?lang=th&state=x": "", "//evil.example/?lang=th": "", "/%5Cevil.example/?lang=th": "/%5Cevil.example/",
+	} {
+		b := s.browser(t)
+		a := b.get(path)
+		if got := a.header.Get("Location"); got != want || (b.cookies()["lang"] == "th") != (want != "") {
+			t.Errorf("%s leads to %q, want %q; cookies %v", path, got, want, b.cookies())
+		}
+		if a := s.browser(t).getJSON(path); a.header.Get("Location") != "" {
+			t.Errorf("a program is led from %s to %s", path, a.header.Get("Location"))
+		}
+	}
+}
+
 // TestChooseLanguage: it leads back to the whole address that there was, and to no other site; it asks Redis for nothing.
 func TestChooseLanguage(t *testing.T) {
 	s := newSite(t)
 	b := s.signedIn(t, "ada")
-	for _, page := range []string{"/", "/?q=%22a%22&lang=en", "/sign-out", "/protected/sessions", "/nowhere?x=1"} {
+	for _, page := range []string{"/", "/?q=%22a%22&l=en", "/sign-out", "/protected/sessions", "/nowhere?x=1"} {
 		if !strings.Contains(b.get(page).body, `name="return_to" value="`+html.EscapeString(page)+`">`+"\n<button name=\"lang\"") {
 			t.Errorf("%s can't be read in another language: %s", page, b.get(page).body)
 		}

@@ -68,6 +68,7 @@ func New(app App) http.Handler {
 		app.harden,            // headers for every answer, errors too
 		app.limit,             // before anything reads the headers or the body
 		app.chooseLanguage,    // errors are pages too
+		app.keepLanguage,      // a link may choose one
 		app.refuseCrossOrigin, // before anything acts on the request
 	)
 	r.NoRoute(app.tryLoadSession, app.handle(notFound))

@@ -67,14 +67,14 @@ func TestBench(t *testing.T) {
 	}
 	s.wantSamePages(programs[0], programs[1])
 
-	begin, idle, loaded := row{name: "exec to first 200: ms", must: 10, goal: 8}, row{name: "resident, idle: MiB", must: 20, goal: 18},
+	begin, idle, loaded := row{name: "exec to first 200: ms", must: 10, goal: 8, reached: 14}, row{name: "resident, idle: MiB", must: 20, goal: 18},
 		row{name: "resident, after load: MiB", must: 30, goal: 30}
 	memory := row{name: fmt.Sprintf("Redis, of %d sessions: bytes for each", *sessions), must: 1900, goal: 1500}
 	rows := []*row{
-		{name: "home, signed in: µs, ÷ limit", ratio: true, must: 1.30, goal: 1.10},
-		{name: "home, signed out: µs, ÷ limit", ratio: true, must: 1.00, goal: 0.80},
+		{name: "home, signed in: µs, ÷ limit", ratio: true, must: 1.30, goal: 1.10, reached: 2.3},
+		{name: "home, signed out: µs, ÷ limit", ratio: true, must: 1.00, goal: 0.80, reached: 2.0},
 		{name: "user info as JSON: µs, ÷ limit", ratio: true, must: 1.80, goal: 1.50},
-		{name: "a whole sign-in: µs, ÷ limit", ratio: true, must: 1.15, goal: 1.08},
+		{name: "a whole sign-in: µs, ÷ limit", ratio: true, must: 1.15, goal: 1.08, reached: 1.5},
 	}
 	for round := range *rounds {
 		s.logto.Forget() // else it keeps all requests

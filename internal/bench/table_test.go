@@ -16,6 +16,7 @@ type row struct {
 	name       string
 	ratio      bool // it is judged beside the limit, and not by itself
 	must, goal float64
+	reached    float64      // where must is not reached yet: a change may not make it much worse than this
 	got        [3][]float64 // by round
 }
 
@@ -48,7 +49,7 @@ func spread(values []float64) []float64 {
 	return []float64{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// report logs the rows as a table. It fails at a median that is more than so many times what it must be.
+// report logs the rows as a table. It fails at a median that is more than so many times what it must be, or what was reached.
 func report(t *testing.T, tolerance float64, rows []*row) {
 	t.Helper()
 	var text bytes.Buffer
@@ -61,8 +62,8 @@ func report(t *testing.T, tolerance float64, rows []*row) {
 			fmt.Fprintf(w, "%s\t", number(figure))
 		}
 		fmt.Fprintf(w, " %s\n", r.name)
-		if got := spread(r.judged())[0]; r.must > 0 && !(got <= tolerance*r.must) {
-			t.Errorf("%s: %s, and must be %s", r.name, number(got), number(r.must))
+		if got := spread(r.judged())[0]; r.must > 0 && !(got <= tolerance*max(r.must, r.reached)) {
+			t.Errorf("%s: %s, and must be %s, or %s at least", r.name, number(got), number(r.must), number(max(r.must, r.reached)))
 		}
 	}
 	_ = w.Flush() // to memory
