@@ -51,10 +51,11 @@ local function line(s)
     s.version, s.seen, s.absolute, s.since, s.sid, s.due, s.tried, s.words)
 end
 
--- write changes the line in place, and for how long the session lives if that is given.
+-- write changes the line in place, and for how long the session lives if that is given. In its last millisecond it ends by that:
+-- then the line alone would live for ever.
 local function write(s, life)
   redis.call('PEXPIRE', s.key, math.max(1, life or redis.call('PTTL', s.key)))
-  redis.call('SETRANGE', s.key, 0, line(s))
+  if redis.call('EXISTS', s.key) == 1 then redis.call('SETRANGE', s.key, 0, line(s)) end
 end
 
 -- put writes a key anew.
