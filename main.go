@@ -31,6 +31,7 @@ func main() {
 	health := flag.Bool("healthcheck", false, "ask the application on this machine whether it lives, and exit")
 	check := flag.Bool("check", false, "check the settings against your Logto and Redis, say what to do, and exit")
 	newKey := flag.Bool("new-session-key", false, "print a new SESSION_KEY, and exit")
+	dev := flag.Bool("dev", false, "read templates, messages and static files from this folder, anew for each request")
 	version := flag.Bool("version", false, "print what the build knows about itself, and exit")
 	flag.Parse()
 	if *version {
@@ -43,7 +44,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *path, *health, *check); err != nil {
+	if err := run(ctx, *path, *health, *check, *dev); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintln(os.Stderr, "logto-gin-starter:", strings.TrimSpace(line))
 		}
@@ -52,7 +53,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, path string, health, check bool) error {
+func run(ctx context.Context, path string, health, check, dev bool) error {
 	cfg, err := config.Load(path, os.Environ())
 	if err != nil {
 		return fmt.Errorf("%w\nset these in the environment or in %s; to look around first, `go run ./demo` needs nothing", err, path)
@@ -62,6 +63,9 @@ func run(ctx context.Context, path string, health, check bool) error {
 	}
 	if check {
 		return doctor.Check(ctx, cfg, os.Stdout)
+	}
+	if dev {
+		cfg.Server.SourceDir = "."
 	}
 	log := logger(os.Stderr)
 	observer, stop, err := telemetry.Start(ctx, log) // nil, unless OTEL_* variables ask for it

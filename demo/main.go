@@ -1,5 +1,6 @@
 // Command demo runs the application with everything it needs in one process: a provider that speaks Logto's protocol and
-// an in-memory Redis. Nothing outlives it.
+// an in-memory Redis. Nothing outlives it. With -dev the application is a process of its own, which is built and started
+// again when its code changes; see develop.
 package main
 
 import (
@@ -21,24 +22,32 @@ import (
 	"example.com/logto-gin-starter/auth/authtest"
 	"example.com/logto-gin-starter/internal/config"
 	"example.com/logto-gin-starter/internal/server"
-	"example.com/logto-gin-starter/internal/session"
 )
 
 func main() {
-	app := flag.String("app", "localhost:3000", "where the application listens")
-	provider := flag.String("provider", "localhost:3001", "where the provider listens")
+	var d demo
+	flag.StringVar(&d.app, "app", "localhost:3000", "where the application listens")
+	flag.StringVar(&d.provider, "provider", "localhost:3001", "where the provider listens")
+	flag.BoolVar(&d.providerOnly, "provider-only", false, "run the provider alone, for an application that is started apart")
+	flag.BoolVar(&d.dev, "dev", false, "show changes of templates, messages and static files at once, and restart the application when Go code changes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *app, *provider, os.Stdout); err != nil {
+	if err := d.run(ctx, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, app, provider string, out io.Writer) error {
-	app, provider = withHost(app), withHost(provider)
+// demo is what to run, and where.
+type demo struct {
+	app, provider     string
+	providerOnly, dev bool
+}
+
+func (d demo) run(ctx context.Context, out io.Writer) error {
+	app, provider := withHost(d.app), withHost(d.provider)
 	appURL, endpoint := "http://"+app, "http://"+provider
 	options := authtest.Demo(endpoint, appURL)
 	logto, err := authtest.Start(provider, endpoint, options)
@@ -46,6 +55,12 @@ func run(ctx context.Context, app, provider string, out io.Writer) error {
 		return err
 	}
 	defer logto.Close()
+	if d.providerOnly {
+		fmt.Fprintf(out, "# for an application at %s\nexport LOGTO_ENDPOINT=%s LOGTO_APP_ID=%s LOGTO_APP_SECRET=%s\n",
+			appURL, endpoint, options.Apps[0].ID, options.Apps[0].Secret)
+		<-ctx.Done()
+		return nil
+	}
 	redis, err := miniredis.Run()
 	if err != nil {
 		return err
@@ -55,16 +70,9 @@ func run(ctx context.Context, app, provider string, out io.Writer) error {
 	defer cancel()
 	go passTime(ctx, redis)
 
-	cfg := config.Defaults()
-	cfg.Server = config.Server{ListenAddr: app, BaseURL: appURL}
-	cfg.Redis.URL = session.Secret("redis://" + redis.Addr())
-	cfg.Logto = client(endpoint, options)
-	s, err := server.Listen(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), nil)
-	if err != nil {
-		return err
-	}
-	s.Grace = 100 * time.Millisecond // nobody's work is lost
-	fmt.Fprintf(out, `
+	environ := append(os.Environ(), client(endpoint, options)...) // the last one of a name counts
+	environ = append(environ, "LISTEN_ADDR="+app, "BASE_URL="+appURL, "SHUTDOWN_DELAY=0s", "REDIS_URL=redis://"+redis.Addr())
+	introduction := fmt.Sprintf(`
   Open        %s
   Sign in     with one click, or create an account, at the demo provider on %s
   ada         is an administrator, and may do everything; a member of Acme (admin) and Initech
@@ -73,37 +81,51 @@ func run(ctx context.Context, app, provider string, out io.Writer) error {
   Your Logto  set LOGTO_ENDPOINT, LOGTO_APP_ID, LOGTO_APP_SECRET and REDIS_URL, then: go run .
 
 `, appURL, endpoint)
+	if d.dev {
+		fmt.Fprint(out, introduction)
+		return develop(ctx, environ)
+	}
+	cfg, err := config.Load(config.DefaultPath, environ)
+	if err != nil {
+		return err
+	}
+	s, err := server.Listen(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), nil)
+	if err != nil {
+		return err
+	}
+	s.Grace = 100 * time.Millisecond // nobody's work is lost
+	fmt.Fprint(out, introduction)
 	if err := s.Serve(ctx); !errors.Is(err, context.DeadlineExceeded) { // a browser's spare connection is no failure
 		return err
 	}
 	return nil
 }
 
-// client asks for everything that the provider has, so that there is something to see.
-func client(endpoint string, options authtest.Options) auth.Config {
-	cfg := auth.Config{
-		Endpoint:  endpoint,
-		AppID:     options.Apps[0].ID,
-		AppSecret: auth.Secret(options.Apps[0].Secret),
-		Scopes: []string{
-			auth.ScopeEmail, auth.ScopePhone, auth.ScopeAddress, auth.ScopeCustomData, auth.ScopeIdentities,
-			auth.ScopeRoles, auth.ScopeOrganizations, auth.ScopeOrganizationRoles,
-		},
-		AccountCenter: options.AccountCenter,
+// client are the settings of an application that asks for everything that the provider has, so that there is something to see.
+func client(endpoint string, options authtest.Options) []string {
+	scopes := []string{
+		auth.ScopeEmail, auth.ScopePhone, auth.ScopeAddress, auth.ScopeCustomData, auth.ScopeIdentities,
+		auth.ScopeRoles, auth.ScopeOrganizations, auth.ScopeOrganizationRoles,
 	}
+	var direct, resources []string
 	for _, connector := range options.Connectors {
-		cfg.DirectSignIn = append(cfg.DirectSignIn, connector.Method+":"+connector.Target)
+		direct = append(direct, connector.Method+":"+connector.Target)
 	}
 	for _, resource := range options.Resources {
-		cfg.Resources = append(cfg.Resources, resource.Indicator)
-		cfg.Scopes = append(cfg.Scopes, resource.Scopes...)
+		resources = append(resources, resource.Indicator)
+		scopes = append(scopes, resource.Scopes...)
 	}
 	for _, organization := range options.Organizations {
 		for _, role := range organization.Roles {
-			cfg.Scopes = append(cfg.Scopes, role.Scopes...)
+			scopes = append(scopes, role.Scopes...)
 		}
 	}
-	return cfg
+	return []string{
+		"LOGTO_ENDPOINT=" + endpoint, "LOGTO_INTERNAL_ENDPOINT= ", // a space: none
+		"LOGTO_APP_ID=" + options.Apps[0].ID, "LOGTO_APP_SECRET=" + options.Apps[0].Secret,
+		"LOGTO_SCOPES=" + strings.Join(scopes, " "), "LOGTO_RESOURCES=" + strings.Join(resources, " ") + " ",
+		"LOGTO_DIRECT_SIGN_IN=" + strings.Join(direct, " ") + " ", fmt.Sprint("LOGTO_ACCOUNT_CENTER=", options.AccountCenter),
+	}
 }
 
 // withHost takes ":8080" for this machine, for the address is a part of URLs too.

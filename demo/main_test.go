@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"example.com/logto-gin-starter/auth"
+	"example.com/logto-gin-starter/auth/authtest"
 )
 
 // free returns an address of this machine that nobody uses.
@@ -39,11 +43,11 @@ func (s started) Write(p []byte) (int, error) {
 }
 
 // start runs the demo; stop ends it and returns how.
-func start(t *testing.T, app, provider string) (text string, stop func() error) {
+func start(t *testing.T, d demo) (text string, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	out, done := started{make(chan string, 1)}, make(chan error, 1)
-	go func() { done <- run(ctx, app, provider, out) }()
+	go func() { done <- d.run(ctx, out) }()
 	select {
 	case text = <-out.text:
 	case err := <-done:
@@ -56,7 +60,7 @@ func start(t *testing.T, app, provider string) (text string, stop func() error) 
 // TestDemo starts it, signs in and out as a person does, and ends it.
 func TestDemo(t *testing.T) {
 	app, provider := free(t), free(t)
-	text, stop := start(t, app, provider)
+	text, stop := start(t, demo{app: app, provider: provider})
 	if lines := strings.Split(strings.TrimSpace(text), "\n"); len(lines) != 6 || !strings.HasSuffix(lines[0], " http://"+app) || !strings.Contains(lines[1], "http://"+provider) || !strings.Contains(lines[2], "ada") || !strings.Contains(lines[3], "grace") {
 		t.Errorf("it says\n%s", text)
 	}
@@ -66,12 +70,7 @@ func TestDemo(t *testing.T) {
 	}
 	person := &http.Client{Jar: jar}
 	signIn := visit(t, person, "http://"+app+"/sign-in?return_to=/protected/userinfo", nil)
-	interaction := regexp.MustCompile(`name="interaction" value="([^"]+)"`).FindStringSubmatch(signIn)
-	if len(interaction) != 2 {
-		t.Fatalf("no way to sign in on\n%s", signIn)
-	}
-	account := url.Values{"interaction": interaction[1:], "username": {"ada"}, "password": {"analytical"}}
-	if page := visit(t, person, "http://"+provider+"/sign-in", account); !strings.Contains(page, "ada@example.com") {
+	if page := visit(t, person, "http://"+provider+"/sign-in", ada(t, signIn)); !strings.Contains(page, "ada@example.com") {
 		t.Errorf("no user info on\n%s", page)
 	}
 	tokens := "http://" + app + "/protected/tokens"
@@ -113,6 +112,16 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// ada fills in the form of the provider's page.
+func ada(t *testing.T, page string) url.Values {
+	t.Helper()
+	interaction := regexp.MustCompile(`name="interaction" value="([^"]+)"`).FindStringSubmatch(page)
+	if len(interaction) != 2 {
+		t.Fatalf("no way to sign in on\n%s", page)
+	}
+	return url.Values{"interaction": interaction[1:], "username": {"ada"}, "password": {"analytical"}}
+}
+
 // visit returns the page where redirects end.
 func visit(t *testing.T, person *http.Client, address string, form url.Values) string {
 	t.Helper()
@@ -138,6 +147,76 @@ func visit(t *testing.T, person *http.Client, address string, form url.Values) s
 	return string(text)
 }
 
+// TestProviderOnly: an application that is started with what it prints has a provider.
+func TestProviderOnly(t *testing.T) {
+	app, provider := free(t), free(t)
+	text, stop := start(t, demo{app: app, provider: provider, providerOnly: true})
+	printed := regexp.MustCompile(`(?m)^export LOGTO_ENDPOINT=(\S+) LOGTO_APP_ID=(\S+) LOGTO_APP_SECRET=(\S+)$`).FindStringSubmatch(text)
+	if len(printed) == 0 {
+		t.Fatalf("it prints %s", text)
+	}
+	client, err := auth.New(auth.Config{Endpoint: printed[1], AppID: printed[2], AppSecret: auth.Secret(printed[3])})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	session := client.Session(new(authtest.Memory))
+	address, err := session.SignIn(t.Context(), auth.SignInOptions{RedirectURI: "http://" + app + "/callback"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	person := &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if r.URL.Host == app {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}
+	response, err := person.PostForm("http://"+provider+"/sign-in", ada(t, visit(t, person, address, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	callback, err := response.Location()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session.HandleSignInCallback(t.Context(), callback.Query()); err != nil {
+		t.Errorf("the callback: %v", err)
+	}
+	if conn, err := net.Dial("tcp", app); err == nil {
+		_ = conn.Close()
+		t.Error("an application listens too")
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+}
+
+// TestSettings: the file and the environment say what the demo need not set itself.
+func TestSettings(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("config.yaml", []byte("session: {idle_timeout: never}\nlogto: {endpoint: nowhere}\nredis: {url: nowhere}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SESSION_ABSOLUTE_TIMEOUT", "long")
+	t.Setenv("LOGTO_ENDPOINT", "nowhere")
+	t.Setenv("LISTEN_ADDR", "nowhere")
+	err := demo{app: free(t), provider: free(t)}.run(t.Context(), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "SESSION_IDLE_TIMEOUT") || !strings.Contains(err.Error(), "SESSION_ABSOLUTE_TIMEOUT") || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("with two faults: %v", err)
+	}
+	t.Setenv("SESSION_ABSOLUTE_TIMEOUT", "2h")
+	t.Setenv("SESSION_IDLE_TIMEOUT", "1h")
+	_, stop := start(t, demo{app: free(t), provider: free(t)})
+	if err := stop(); err != nil {
+		t.Errorf("without: %v", err)
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -147,7 +226,7 @@ func TestPortInUse(t *testing.T) {
 	address, other := taken.Addr().String(), free(t)
 	for _, ports := range [][2]string{{address, other}, {other, address}} {
 		var out bytes.Buffer
-		err := run(t.Context(), ports[0], ports[1], &out)
+		err := demo{app: ports[0], provider: ports[1]}.run(t.Context(), &out)
 		if err == nil || !strings.Contains(err.Error(), address+" is in use by another program") || out.Len() > 0 {
 			t.Errorf("%v after %q", err, out.String())
 		}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/static"
 )
 
 const (
@@ -136,7 +138,7 @@ func (app App) harden(c *gin.Context) { maps.Copy(c.Writer.Header(), app.headers
 // hardened are these headers, by their canonical names.
 func (app App) hardened() http.Header {
 	headers := http.Header{
-		"Content-Security-Policy":      {contentSecurityPolicy(app.Auth.Issuer())},
+		"Content-Security-Policy":      {contentSecurityPolicy(app.Auth.Issuer(), app.Static)},
 		"X-Content-Type-Options":       {"nosniff"},
 		"Referrer-Policy":              {"same-origin"}, // not no-referrer: then browsers send forms with "Origin: null"
 		"Cross-Origin-Opener-Policy":   {"same-origin"},
@@ -149,12 +151,20 @@ func (app App) hardened() http.Header {
 	return headers
 }
 
-// contentSecurityPolicy allows no script at all. A form may end at Logto, for browsers apply form-action to the redirects
-// that follow a sign-out too. Pictures of persons may be anywhere, over https.
-func contentSecurityPolicy(issuer string) string {
+// contentSecurityPolicy allows scripts and fonts of our own only, and only if there are any in static/. A form may end at
+// Logto, for browsers apply form-action to the redirects that follow a sign-out too. Pictures of persons may be anywhere,
+// over https.
+func contentSecurityPolicy(issuer string, files *static.Assets) string {
 	logto := originOf(issuer)
-	return "default-src 'none'; style-src 'self'; img-src 'self' https: " + logto + "; form-action 'self' " + logto +
+	policy := "default-src 'none'; style-src 'self'; img-src 'self' https: " + logto + "; form-action 'self' " + logto +
 		"; frame-ancestors 'none'; base-uri 'none'"
+	if files.Has(".js") {
+		policy += "; script-src 'self'; connect-src 'self'" // a script asks our API
+	}
+	if files.Has(".woff2") {
+		policy += "; font-src 'self'"
+	}
+	return policy
 }
 
 // limit refuses what is too large before it is read (RFC 9110 §15.5.14 and §15.5.15, RFC 6585 §5).

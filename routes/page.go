@@ -57,6 +57,12 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 		Notice:    notice,
 		Data:      data,
 	})
+	if err != nil && app.Dev {
+		c.Set(failureKey, err)
+		c.Header("Refresh", "1") // until it is mended
+		c.String(http.StatusInternalServerError, "%v", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -14,11 +14,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"example.com/logto-gin-starter/auth/authtest"
+	"example.com/logto-gin-starter/static"
 )
 
 // TestRedisCommands: one for a page of who is signed in, none for a visitor without a cookie.
@@ -397,12 +399,31 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// TestContentSecurityPolicy: what browsers may load and do follows from what there is.
+func TestContentSecurityPolicy(t *testing.T) {
+	for file, allows := range map[string]string{
+		"app.css":         "",
+		"other/app.js":    "; script-src 'self'; connect-src 'self'",
+		"fonts/app.woff2": "; font-src 'self'",
+	} {
+		files, err := static.New(fstest.MapFS{file: {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newSite(t, func(set *setup) { set.app = func(app *App) { app.Static = files } })
+		want := "default-src 'none'; style-src 'self'; img-src 'self' https: " + s.logto.URL + "; form-action 'self' " + s.logto.URL +
+			"; frame-ancestors 'none'; base-uri 'none'" + allows
+		if got := s.browser(t).get("/healthz").header.Get("Content-Security-Policy"); got != want {
+			t.Errorf("with %s: %s, want %s", file, got, want)
+		}
+	}
+}
+
 func wantHardened(t *testing.T, s *site, name string, a reply) {
 	t.Helper()
 	want := map[string]string{
-		"Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' https: " + s.logto.URL + "; form-action 'self' " + s.logto.URL +
-			"; frame-ancestors 'none'; base-uri 'none'",
-		"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
+		"Content-Security-Policy": contentSecurityPolicy(s.logto.URL, s.app.Static),
+		"X-Content-Type-Options":  "nosniff", "Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
 		"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store", "Strict-Transport-Security": "",
 	}
 	if name == "static file" {

@@ -33,6 +33,7 @@ type App struct {
 	Limit    redis_rate.Limit    // of one client's requests; zero: none
 	Limiter  *redis_rate.Limiter // which counts them
 	Stopping <-chan struct{}     // closed when the server is about to stop
+	Dev      bool                // who sees a page is who writes it: what is wrong in a template is said there
 
 	// Observe is told of what observe.go lists; nil: nobody is.
 	Observe func(ctx context.Context, event, outcome string, count float64)

@@ -108,6 +108,16 @@ func compress(content []byte) []byte {
 // URL returns the address of the file called name, such as "app.css"; it is empty if there is none.
 func (a *Assets) URL(name string) string { return a.urls[name] }
 
+// Has reports whether there is a file of a kind, such as ".woff2".
+func (a *Assets) Has(ext string) bool {
+	for name := range a.urls {
+		if path.Ext(name) == ext {
+			return true
+		}
+	}
+	return false
+}
+
 // ServeHTTP answers with the file that has exactly this URL, or 404.
 func (a *Assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, ok := a.files[r.URL.Path]

@@ -95,8 +95,11 @@ func (c constants) foldNode(node parse.Node) (parse.Node, error) {
 	switch n := node.(type) {
 	case *parse.ActionNode:
 		text, ok, err := c.text(n)
-		if !ok || err != nil {
-			return node, err
+		if err != nil {
+			return node, fmt.Errorf("line %d: %w", n.Line, err)
+		}
+		if !ok {
+			return node, nil
 		}
 		return &parse.TextNode{NodeType: parse.NodeText, Pos: n.Pos, Text: []byte(template.HTMLEscapeString(text))}, nil
 	case *parse.IfNode:

@@ -131,7 +131,7 @@ func (c constants) parse(page *template.Template, folder fs.FS, patterns ...stri
 	}
 	for _, t := range page.Templates() {
 		if err := c.fold(t.Tree.Root); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", t.Tree.ParseName, err)
 		}
 	}
 	return page, nil

@@ -26,6 +26,10 @@ type Server struct {
 	RateLimit string `yaml:"rate_limit" env:"RATE_LIMIT"`
 	// ShutdownDelay is how long everything is still served after the order to stop, while /readyz says 503.
 	ShutdownDelay time.Duration `yaml:"shutdown_delay" env:"SHUTDOWN_DELAY"`
+
+	// SourceDir is no setting but the flag -dev: the folder of the source, to read templates, messages and static files from
+	// at each request. If it is empty, they are as they were at build time.
+	SourceDir string `yaml:"-"`
 }
 
 // Validate returns every fault, joined.

@@ -140,24 +140,9 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		return nil, err
 	}
 	s.auth = client
-	messages, err := i18n.Load(i18n.Files())
-	if err != nil {
-		return nil, err
-	}
-	assets, err := static.New(static.Files())
-	if err != nil {
-		return nil, err
-	}
-	pages, err := templates.Parse(templates.Files(), assets.URL, messages)
-	if err != nil {
-		return nil, err
-	}
 	app := routes.App{
 		Auth:     client,
 		Sessions: s.store,
-		Pages:    pages,
-		Static:   assets,
-		Messages: messages,
 		BaseURL:  cfg.Server.BaseURL,
 		Log:      s.log,
 		Proxies:  proxies,
@@ -165,8 +150,14 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Limiter:  redis_rate.NewLimiter(s.rdb),
 		Stopping: s.stopping,
 		Observe:  observe,
+		Dev:      cfg.Server.SourceDir != "",
 	}
-	handler := routes.New(app)
+	var handler http.Handler = fromSource(app, cfg.Server.SourceDir)
+	if !app.Dev {
+		if handler, err = site(app, i18n.Files(), static.Files(), templates.Files()); err != nil {
+			return nil, err
+		}
+	}
 	if s.observer != nil {
 		handler = s.observer.Handler(handler, app.Trusts)
 	}
