@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // The organizations of a person are those of the ID token. Only IDs are in it: their names come with user info, and are kept
@@ -89,7 +90,7 @@ func (p Profile) person(subject string, before Person) Person {
 	return now
 }
 
-// name gives the organizations the names that are known.
+// name gives the organizations the names that are known, and their order.
 func (p *Person) name(known []Organization) {
 	names := map[string]string{}
 	for _, o := range known {
@@ -98,6 +99,7 @@ func (p *Person) name(known []Organization) {
 	for i, o := range p.Organizations {
 		p.Organizations[i].Name = cmp.Or(names[o.ID], o.Name)
 	}
+	slices.SortStableFunc(p.Organizations, func(a, b Organization) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
 }
 
 // organizationNames asks user info what the organizations of the claims are called, if that is not known yet. Without an answer
