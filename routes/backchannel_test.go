@@ -186,7 +186,7 @@ func TestProviderEndsSession(t *testing.T) {
 	if one.isSignedIn() || two.isSignedIn() || !other.isSignedIn() {
 		t.Error("the wrong ones are signed in")
 	}
-	one.want(one.get("/protected/userinfo"), 303, "/sign-in?return_to=%2Fprotected%2Fuserinfo")
+	one.want(one.get("/own/userinfo"), 303, "/sign-in?return_to=%2Fown%2Fuserinfo")
 	if a := one.get("/"); a.status != 200 || strings.Contains(a.body, "Ada") {
 		t.Errorf("home: %d", a.status)
 	}

@@ -284,7 +284,7 @@ func TestBegunBeforeTheEnd(t *testing.T) {
 		},
 		"dead grant": func(s *site, b *browser) {
 			s.logto.On(authtest.Token, authtest.OAuthError(400, "invalid_grant", "grant request is invalid")).Times(1)
-			b.want(b.post("/protected/tokens", url.Values{"resource": {shopping}}), 303, "")
+			b.want(b.post("/own/token", nil), 303, "")
 		},
 		"signed out while Logto was away": func(s *site, b *browser) {
 			s.logto.On(authtest.Revocation, authtest.Reset).Times(1)

@@ -25,15 +25,15 @@ func TestErrorsWhileSignedIn(t *testing.T) {
 	}{
 		"Logto is away": {func(s *site, b *browser) reply {
 			s.logto.On(authtest.UserInfo, authtest.Status(503))
-			return b.get("/protected/userinfo")
+			return b.get("/own/userinfo")
 		}, 502, "You are still signed in.", true},
 		"Logto is slow": {func(s *site, b *browser) reply {
 			s.logto.On(authtest.UserInfo, authtest.Hang)
-			return b.get("/protected/userinfo")
+			return b.get("/own/userinfo")
 		}, 504, "You are still signed in.", true},
 		"Logto talks nonsense": {func(s *site, b *browser) reply {
 			s.logto.On(authtest.UserInfo, authtest.Garbage)
-			return b.get("/protected/userinfo")
+			return b.get("/own/userinfo")
 		}, 502, "You are still signed in.", true},
 		"signing in again fails": {func(s *site, b *browser) reply {
 			s.logto.On(authtest.Token, authtest.Garbage)
@@ -41,7 +41,7 @@ func TestErrorsWhileSignedIn(t *testing.T) {
 		}, 502, "The sign-in service", true},
 		"no session can be read": {func(s *site, b *browser) reply {
 			s.redis.down()
-			return b.get("/protected/userinfo")
+			return b.get("/own/userinfo")
 		}, 503, "If you were signed in, you still are.", false},
 		"no page, and no session": {func(s *site, b *browser) reply {
 			s.redis.down()

@@ -18,7 +18,7 @@ import (
 
 const products = "read:products"
 
-// guarded has a page behind each guard, which a form on /protected/access can be sent to as well.
+// guarded has a page behind each guard, which a form can be sent to as well.
 func guarded(change ...func(*setup)) func(*setup) {
 	return func(set *setup) {
 		set.pages = func(app App, engine *gin.Engine) {
@@ -382,9 +382,9 @@ func TestAPISpeaksJSON(t *testing.T) {
 		{"POST", "/api/me", nil, 405, 405},
 		{"POST", "/api/me", []string{"Sec-Fetch-Site", "cross-site"}, 403, 403},
 		{"GET", "/api/me", []string{"Accept-Language", strings.Repeat("x", 2000)}, 431, 431},
-		{"GET", "/api/resource", nil, 404, 404},
-		{"GET", "/api/resource?indicator=" + url.QueryEscape(store), nil, 401, 200},
-		{"GET", "/api/organizations/" + acme, nil, 401, 200},
+		{"GET", "/api/own", nil, 401, 200},
+		{"GET", "/api/own/a%20b", nil, 404, 404},
+		{"GET", "/api/own/" + acme, nil, 401, 200},
 	} {
 		for _, accept := range []string{"text/html", "*/*", "application/json", "text/html,application/xhtml+xml;q=0.9"} {
 			for b, want := range map[*browser]int{out: tt.out, in: tt.in} {
@@ -447,7 +447,7 @@ func TestMe(t *testing.T) {
 func TestTokenOrCookie(t *testing.T) {
 	s := newSite(t)
 	b := s.signedIn(t, "ada")
-	const api = "/api/resource?indicator=https%3A%2F%2Fshopping.your-app.com%2Fapi"
+	const api = "/api/own"
 	token := s.logto.AccessToken("ada", shopping)
 	byToken, byCookie := s.browser(t).get(api, "Authorization", "Bearer "+token), b.get(api)
 	b.want(byToken, 200, "")
@@ -461,13 +461,13 @@ func TestTokenOrCookie(t *testing.T) {
 	if a := s.signedIn(t, "grace").get(api); a.status != 403 || !strings.HasPrefix(a.body, `{"error":"forbidden","required":{"permission":`) {
 		t.Errorf("grace: %d %s", a.status, a.body)
 	}
-	if a := s.signedIn(t, "grace").get("/api/organizations/gl0bexcorp02"); a.status != 403 {
+	if a := s.signedIn(t, "grace").get("/api/own/gl0bexcorp02"); a.status != 403 {
 		t.Errorf("no member: %d %s", a.status, a.body)
 	}
-	b.want(b.get("/api/organizations/a%20b"), 404, "")
-	b.want(b.get("/api/organizations/"+acme, "Authorization", ""), 200, "") // as without one
+	b.want(b.get("/api/own/a%20b"), 404, "")
+	b.want(b.get("/api/own/"+acme, "Authorization", ""), 200, "") // as without one
 	plain := newSite(t, func(set *setup) { set.client.Scopes = nil })
-	if a := plain.signedIn(t, "ada").get("/api/organizations/" + acme); a.status != 403 {
+	if a := plain.signedIn(t, "ada").get("/api/own/" + acme); a.status != 403 {
 		t.Errorf("organizations are not configured: %d %s", a.status, a.body)
 	}
 	b = s.signedIn(t, "ada")

@@ -19,7 +19,7 @@ func TestNewKeyInAFlood(t *testing.T) {
 			s.signedIn(t, "ada")
 			caller := s.browser(t)
 			api := func(change ...func(*authtest.JWT)) reply {
-				return caller.get("/api/resource?indicator="+url.QueryEscape(shopping), "Authorization", "Bearer "+s.logto.AccessToken("ada", shopping, change...))
+				return caller.get("/api/own", "Authorization", "Bearer "+s.logto.AccessToken("ada", shopping, change...))
 			}
 			logout := func(change ...func(*authtest.JWT)) reply {
 				return caller.post("/backchannel-logout", url.Values{"logout_token": {s.logto.LogoutToken("ada", change...)}})

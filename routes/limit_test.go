@@ -112,13 +112,14 @@ func TestLimit(t *testing.T) {
 			t.Errorf("%s: %d, Retry-After %q, %s", r[1], w.Code, w.Header().Get("Retry-After"), w.Body)
 		}
 	}
-	for lang, text := range map[string]string{"en": "Too many requests", "th": "มีคำขอมากเกินไป"} {
-		w := s.from(client, "GET", "/sign-in?return_to=/protected/userinfo", "Accept", "text/html", "Accept-Language", lang)
-		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), text) || !strings.Contains(w.Body.String(), `href="/sign-in?return_to=/protected/userinfo"`) {
+	for _, lang := range []string{"en", "th"} {
+		text := s.app.Messages.Text(lang, "error.too_many.title")
+		w := s.from(client, "GET", "/sign-in?return_to=/protected/sessions", "Accept", "text/html", "Accept-Language", lang)
+		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), text) || !strings.Contains(w.Body.String(), `href="/sign-in?return_to=/protected/sessions"`) {
 			t.Errorf("in %s: %d %s", lang, w.Code, w.Body)
 		}
 	}
-	for _, path := range []string{"/", "/healthz", "/sign-out", "/api/resource"} {
+	for _, path := range []string{"/", "/healthz", "/sign-out", "/api/own"} {
 		if w := s.from(client, "GET", path); w.Code == http.StatusTooManyRequests {
 			t.Errorf("%s is counted", path)
 		}

@@ -36,6 +36,9 @@ func TestAfterAnAction(t *testing.T) {
 		for language, told := range map[string]string{"en": tt.en, "th": tt.th} {
 			t.Run(name+" in "+language, func(t *testing.T) {
 				s := newSite(t)
+				if language == "th" && s.app.Messages.Name("th") == s.app.Messages.Name("en") {
+					t.Skip("Thai is gone") // see messageFiles
+				}
 				for _, agent := range tt.others {
 					other := s.browser(t)
 					other.want(other.get(other.begin("/sign-in", "ada"), "User-Agent", agent), 303, "/")

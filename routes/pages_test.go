@@ -27,10 +27,10 @@ import (
 func TestRedisCommands(t *testing.T) {
 	s := newSite(t)
 	in, visitor := s.signedIn(t, "ada"), s.browser(t)
-	in.get("/protected/tokens") // fetches the tokens
-	in.get("/")                 // teaches Redis its script
+	in.get("/own/token") // fetches the tokens
+	in.get("/")          // teaches Redis its script
 	s.logto.Forget()
-	for _, path := range []string{"/", "/sign-out", "/protected/userinfo", "/protected/tokens", "/unknown"} {
+	for _, path := range []string{"/", "/sign-out", "/own/userinfo", "/own/token", "/unknown"} {
 		want := []string{"GETRANGE"}
 		if path == "/" {
 			want = []string{"EVALSHA", "GETRANGE", "TIME", "ZCOUNT"} // a script, which counts sessions too
@@ -42,7 +42,7 @@ func TestRedisCommands(t *testing.T) {
 			t.Errorf("%s, a visitor: %q", path, got)
 		}
 	}
-	for _, path := range []string{"/healthz", "/backchannel-logout", "/api/resource", "/static/unknown", s.app.Static.URL("app.css")} {
+	for _, path := range []string{"/healthz", "/backchannel-logout", "/static/unknown", s.app.Static.URL("app.css")} {
 		if got := s.redis.during(func() { in.get(path) }); path != "/backchannel-logout" && got != nil {
 			t.Errorf("%s: %q", path, got)
 		}
@@ -60,7 +60,7 @@ func TestOutage(t *testing.T) {
 	b.choose("th", "/")
 	before := b.cookies()
 	s.redis.down()
-	for _, path := range []string{"/", "/sign-in", "/sign-up", "/callback?state=x", "/sign-out", "/protected/userinfo", "/protected/tokens", "/protected/sessions"} {
+	for _, path := range []string{"/", "/sign-in", "/sign-up", "/callback?state=x", "/sign-out", "/own/userinfo", "/own/token", "/protected/sessions"} {
 		a := b.get(path + "#fragment")
 		b.want(a, 503, "")
 		if a.header.Get("Retry-After") == "" || len(a.header["Set-Cookie"]) > 0 || !strings.Contains(a.body, `lang="th"`) {
@@ -154,7 +154,7 @@ func TestLanguage(t *testing.T) {
 	speaks("th", "/unknown", "Accept-Language", "en")
 	speaks("th", "/callback?state=x", "Accept-Language", "en")
 	b.signIn("ada", "/")
-	speaks("th", "/protected/userinfo")
+	speaks("th", "/own/userinfo")
 	if asked := s.logto.Requests(authtest.Authorization)[0].Form.Get("ui_locales"); asked != "th" {
 		t.Errorf("ui_locales %q", asked)
 	}
@@ -271,7 +271,7 @@ func TestErrorPages(t *testing.T) {
 func TestLimits(t *testing.T) {
 	s := newSite(t)
 	large := "end=" + strings.Repeat("x", maxBody)
-	for _, path := range []string{"/sign-out", "/protected/sessions", "/protected/tokens", "/backchannel-logout"} {
+	for _, path := range []string{"/sign-out", "/protected/sessions", "/own/token", "/backchannel-logout"} {
 		in := s.signedIn(t, "ada")
 		a := in.do("POST", path, large)
 		in.want(a, 413, "")
@@ -297,8 +297,8 @@ func TestLimits(t *testing.T) {
 	}
 	in := s.signedIn(t, "ada")
 	for _, a := range []reply{
-		in.do("POST", "/protected/sessions", "end=%zz"), in.do("POST", "/protected/tokens", "a=%"), in.do("POST", "/protected/tokens", "a;b"),
-		in.get("/protected/tokens?a=%zz"), in.do("POST", "/protected/sessions", "end=x", "Content-Type", "multipart/form-data; boundary"),
+		in.do("POST", "/protected/sessions", "end=%zz"), in.do("POST", "/own/token", "a=%"), in.do("POST", "/own/token", "a;b"),
+		in.get("/own/token?a=%zz"), in.do("POST", "/protected/sessions", "end=x", "Content-Type", "multipart/form-data; boundary"),
 	} {
 		in.want(a, 400, "")
 	}
@@ -330,13 +330,13 @@ func TestHeaderLimits(t *testing.T) {
 		"Accept": 2 << 10, "Accept-Language": 1 << 10, "Authorization": 16 << 10, "Content-Type": 1 << 10, "Cookie": 16 << 10,
 	} {
 		half, rest := strings.Repeat(",", limit/2), strings.Repeat(";", limit/2)
-		for _, path := range []string{"/", "/healthz", "/api/resource", "/unknown"} {
+		for _, path := range []string{"/", "/healthz", "/api/own", "/unknown"} {
 			if a := send(path, http.Header{name: {half, rest}}); a.status == 431 {
 				t.Errorf("%s of %d bytes: %d on %s", name, limit, a.status, path)
 			}
 			a := send(path, http.Header{name: {half, rest + "x"}})
 			text := s.app.Messages.Text("en", "error.too_large.title")
-			if path == "/api/resource" {
+			if path == "/api/own" {
 				text = `{"error":"too_large",`
 			}
 			if a.status != 431 || !strings.Contains(a.body, text) {
@@ -380,11 +380,11 @@ func TestHeaders(t *testing.T) {
 			})
 			out, in := s.browser(t), s.signedIn(t, "ada")
 			answers := map[string]reply{
-				"page": in.get("/"), "visitor's page": out.get("/"), "to Logto": out.get("/sign-in"), "to sign in": out.get("/protected/tokens"),
-				"401": out.getJSON("/protected/tokens"), "JSON": in.getJSON("/protected/userinfo"), "400": out.get("/callback"),
+				"page": in.get("/"), "visitor's page": out.get("/"), "to Logto": out.get("/sign-in"), "to sign in": out.get("/own/token"),
+				"401": out.getJSON("/own/token"), "JSON": in.getJSON("/own/userinfo"), "400": out.get("/callback"),
 				"403": in.post("/sign-out", nil, "Sec-Fetch-Site", "cross-site"), "404": out.get("/unknown"), "405": out.do("DELETE", "/", ""),
 				"413": in.do("POST", "/sign-out", strings.Repeat("x", maxBody+1)), "414": out.get("/" + strings.Repeat("x", maxURI)),
-				"500": in.get("/panic"), "health": out.get("/healthz"), "ready": out.get("/readyz"), "API": out.get("/api/resource"),
+				"500": in.get("/panic"), "health": out.get("/healthz"), "ready": out.get("/readyz"), "API": out.get("/api/own"),
 				"back-channel": out.post("/backchannel-logout", nil), "no static file": out.get("/static/none"),
 				"static file": out.get(s.app.Static.URL("app.css")), "language": out.post("/language", url.Values{"lang": {"th"}, "return_to": {"/"}}),
 			}
@@ -478,7 +478,7 @@ func TestPanic(t *testing.T) {
 		set.pages = func(app App, engine *gin.Engine) {
 			page(app, engine, "/panic", func(*gin.Context) { panic("on purpose") })
 			page(app, engine, "/late", func(c *gin.Context) { c.String(200, "half a page"); panic("on purpose") })
-			page(app, engine, "/broken", app.handle(func(c *gin.Context) error { return app.page(c, 200, "userinfo", 7) }))
+			page(app, engine, "/broken", app.handle(func(c *gin.Context) error { return app.page(c, 200, "sessions", 7) }))
 			page(app, engine, "/abort", func(*gin.Context) { panic(http.ErrAbortHandler) })
 		}
 	})
@@ -520,7 +520,7 @@ func TestClientGone(t *testing.T) {
 			<-r.Context().Done()
 		})
 	})
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/protected/userinfo", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/own/userinfo", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -547,7 +547,7 @@ func TestLogLines(t *testing.T) {
 		{"GET", "/secret/path", "", "INFO", 404},
 		{"SECRET", "/", "", "INFO", 405},
 		{"GET", "/callback?code=secret&state=secret", "/callback", "INFO", 400},
-		{"GET", "/api/organizations/secret", "/api/organizations/:id", "INFO", 401},
+		{"GET", "/api/own/secret", "/api/own/:id", "INFO", 401},
 		{"GET", "/static/secret.css", "/static/*name", "INFO", 404},
 	} {
 		before := len(s.log.lines(t, "request"))
@@ -598,7 +598,9 @@ func wantKeysOnce(t *testing.T, line []byte) {
 
 // TestNothingSecret does all there is to do, with each answer of the provider's right and then wrong, and looks for every
 // secret in all pages and in the log, and for what is personal in the log.
-func TestNothingSecret(t *testing.T) {
+func TestNothingSecret(t *testing.T) { wantNothingSecret(t, tour) }
+
+func wantNothingSecret(t *testing.T, tour func(*browser) []reply) {
 	for _, e := range []authtest.Endpoint{authtest.Discovery, authtest.Keys, authtest.Token, authtest.UserInfo, authtest.Revocation} {
 		for name, wrong := range map[string]authtest.Behaviour{
 			"500": authtest.Status(500), "garbage": authtest.Garbage, "web page": authtest.HTML(200), "reset": authtest.Reset, "cut off": authtest.CutOff,
@@ -646,13 +648,10 @@ func TestNothingSecret(t *testing.T) {
 
 // tour looks at every page, and presses every button that does not sign out.
 func tour(b *browser) (seen []reply) {
-	for _, path := range []string{"/", "/sign-out", "/protected/userinfo", "/protected/tokens", "/protected/sessions", "/unknown", "/callback?code=x&state=y"} {
+	for _, path := range []string{"/", "/sign-out", "/own/userinfo", "/own/token", "/protected/sessions", "/unknown", "/callback?code=x&state=y"} {
 		seen = append(seen, b.get(path), b.getJSON(path))
 	}
-	for _, form := range []url.Values{{"resource": {shopping}}, {"resource": {shopping}, "call": {"1"}}, {"organization": {acme}, "call": {"1"}}} {
-		seen = append(seen, b.post("/protected/tokens", form))
-	}
-	return append(seen, b.post("/protected/sessions", url.Values{"end": {"others"}}))
+	return append(seen, b.post("/own/token", nil), b.get("/api/own"), b.post("/organization", url.Values{"id": {acme}}), b.post("/protected/sessions", url.Values{"end": {"others"}}))
 }
 
 func wantNone(t *testing.T, where, text string, secrets []string) {

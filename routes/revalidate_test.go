@@ -81,7 +81,7 @@ func TestOneRevalidation(t *testing.T) {
 // TestChangesArrive: what ends or changes at Logto is here within the period and one request, on every page of each instance.
 func TestChangesArrive(t *testing.T) {
 	t.Parallel()
-	pages := []string{"/", "/merchants", "/protected/userinfo", "/protected/tokens", "/protected/sessions", "/sign-out", "/unknown"}
+	pages := []string{"/", "/merchants", "/own/userinfo", "/own/token", "/protected/sessions", "/sign-out", "/unknown"}
 	s, instances := threeInstances(t)
 	b := s.signedIn(t, "ada")
 	want := func(path string, status int, text string) {
@@ -164,20 +164,23 @@ func TestLogtoIsDown(t *testing.T) {
 	}
 }
 
-// TestOddOrganizations: an ID that Logto would not give makes no page fail.
+// oddOrganizations are IDs that Logto would not give.
+var oddOrganizations = []any{
+	[]string{"../../etc", "a b", "x\u0000", "", "<script>", strings.Repeat("x", 300)}, "acme", 7, nil, []any{1, nil, "acme00corp01"}, map[string]any{},
+}
+
+// TestOddOrganizations: they make no page fail.
 func TestOddOrganizations(t *testing.T) {
-	for _, organizations := range []any{
-		[]string{"../../etc", "a b", "x\u0000", "", "<script>", strings.Repeat("x", 300)}, "acme", 7, nil, []any{1, nil, "acme00corp01"}, map[string]any{},
-	} {
+	for _, organizations := range oddOrganizations {
 		s := newSite(t)
 		s.logto.OnIDToken(authtest.Claim("organizations", organizations))
 		b := s.signedIn(t, "ada")
-		for _, path := range []string{"/", "/protected/tokens", "/protected/userinfo", "/protected/sessions"} {
+		for _, path := range []string{"/", "/own/token", "/own/userinfo", "/protected/sessions"} {
 			if a := b.get(path); a.status != 200 || strings.Contains(a.body, "<script") {
 				t.Errorf("%s with %v: %d", path, organizations, a.status)
 			}
 		}
-		if a := b.getJSON("/protected/tokens"); a.status != 200 {
+		if a := b.getJSON("/api/me"); a.status != 200 {
 			t.Errorf("JSON with %v: %d %s", organizations, a.status, a.body)
 		}
 	}

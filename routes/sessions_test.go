@@ -93,7 +93,7 @@ func TestSessions(t *testing.T) {
 	end(desk, list[0].ID) // its own
 	signedIn(desk, false)
 	// Who comes back after their session was ended elsewhere finds the page that they wanted.
-	phone.want(phone.get("/protected/tokens"), 303, "/sign-in?return_to=%2Fprotected%2Ftokens")
+	phone.want(phone.get("/own/token"), 303, "/sign-in?return_to=%2Fown%2Ftoken")
 }
 
 func TestSessionsDuringOutage(t *testing.T) {

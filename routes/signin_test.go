@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ func TestWhatTheProviderSees(t *testing.T) {
 // TestSignInIsForPeople: what a page makes a browser load begins no sign-in and leaves nothing behind.
 func TestSignInIsForPeople(t *testing.T) {
 	s := newSite(t)
-	for _, path := range []string{"/sign-in", "/sign-up", "/sign-in?return_to=/protected/tokens"} {
+	for _, path := range []string{"/sign-in", "/sign-up", "/sign-in?return_to=/own/token"} {
 		for _, destination := range []string{"image", "iframe", "empty", "style", "script", "object", "x"} {
 			b := s.browser(t)
 			a := b.get(path, "Sec-Fetch-Dest", destination, "Sec-Fetch-Site", "cross-site")
@@ -81,12 +82,12 @@ func TestSignInIsForPeople(t *testing.T) {
 func TestSignUp(t *testing.T) {
 	s := newSite(t)
 	b := s.browser(t)
-	callback, err := b.logto.SignUp(t.Context(), b.get("/sign-up?return_to=/protected/userinfo").header.Get("Location"),
+	callback, err := b.logto.SignUp(t.Context(), b.get("/sign-up?return_to=/own/userinfo").header.Get("Location"),
 		authtest.User{Username: "linus", Password: "just-for-fun", Name: "Linus"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.want(b.get(callback), 303, "/protected/userinfo")
+	b.want(b.get(callback), 303, "/own/userinfo")
 	if a := b.get("/"); !strings.Contains(a.body, "Hello, Linus") {
 		t.Errorf("home: %s", a.body)
 	}
@@ -168,10 +169,10 @@ func TestCallbackRefuses(t *testing.T) {
 			})
 			tt.wrong(s.logto)
 			b := s.browser(t)
-			callback := b.begin("/sign-in?return_to=/protected/userinfo", "ada")
+			callback := b.begin("/sign-in?return_to=/own/userinfo", "ada")
 			a := b.get(callback)
 			b.want(a, tt.status, "")
-			again := `class="button primary" href="/sign-in?return_to=%2Fprotected%2Fuserinfo"`
+			again := `class="button primary" href="/sign-in?return_to=%2Fown%2Fuserinfo"`
 			if strings.HasSuffix(tt.name, " state") || strings.HasSuffix(tt.name, " states") { // nobody knows of which sign-in
 				again = `class="button primary" href="/sign-in"`
 			}
@@ -193,7 +194,7 @@ func TestCallbackRefuses(t *testing.T) {
 				b.want(b.get(callback), 400, "") // once is all
 			}
 			if !strings.HasSuffix(tt.name, "slow") {
-				b.signIn("ada", "/protected/userinfo")
+				b.signIn("ada", "/own/userinfo")
 			}
 		})
 	}
@@ -223,9 +224,9 @@ func TestSignInRefuses(t *testing.T) {
 			})
 			s.logto.On(authtest.Discovery, tt.wrong)
 			b := s.browser(t)
-			a := b.get("/sign-in?return_to=/protected/userinfo")
+			a := b.get("/sign-in?return_to=/own/userinfo")
 			b.want(a, tt.status, "")
-			if len(b.cookies()) > 0 || !strings.Contains(a.body, `href="/sign-in?return_to=/protected/userinfo"`) {
+			if len(b.cookies()) > 0 || !strings.Contains(a.body, `href="/sign-in?return_to=/own/userinfo"`) {
 				t.Errorf("cookies %v, page %s", b.cookies(), a.body)
 			}
 			b.want(b.get("/"), 200, "")
@@ -452,7 +453,7 @@ func TestNewID(t *testing.T) {
 func TestReturnTo(t *testing.T) {
 	s := newSite(t)
 	for _, tt := range []struct{ name, wanted, got string }{
-		{"a page", "/protected/tokens", "/protected/tokens"},
+		{"a page", "/own/token", "/own/token"},
 		{"with query", "/a?b=c%20d&e=/f#g", "/a?b=c%20d&e=/f#g"},
 		{"another language", "/สวัสดี", "/%e0%b8%aa%e0%b8%a7%e0%b8%b1%e0%b8%aa%e0%b8%94%e0%b8%b5"},
 		{"none", "", "/"},
@@ -465,7 +466,7 @@ func TestReturnTo(t *testing.T) {
 		{"other site, tab", "/\t/evil.example", "/"},
 		{"other site, line break", "/\n/evil.example", "/"},
 		{"other site, space", " //evil.example", "/"},
-		{"this site by name", s.url + "/protected/tokens", "/"},
+		{"this site by name", s.url + "/own/token", "/"},
 		{"script", "javascript:alert(1)", "/"},
 		{"header", "/a\r\nSet-Cookie: sid=x", "/"},
 		{"header in the fragment", "/a#\r\nSet-Cookie: sid=x", "/"},
@@ -493,10 +494,10 @@ func FuzzReturnTo(f *testing.F) {
 	base, _ := url.Parse("https://app.example")
 	f.Fuzz(func(t *testing.T, wanted string) {
 		path := localPath(wanted)
-		recorder := &answer{header: http.Header{}}
+		recorder := httptest.NewRecorder()
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://app.example/callback", http.NoBody)
 		http.Redirect(recorder, request, path, http.StatusSeeOther)
-		for _, text := range []string{path, recorder.header.Get("Location")} {
+		for _, text := range []string{path, recorder.Header().Get("Location")} {
 			// What a browser does before it parses: WHATWG URL, "basic URL parser".
 			text = strings.NewReplacer("\t", "", "\n", "", "\r", "", `\`, "/").Replace(strings.TrimFunc(text, func(r rune) bool { return r <= ' ' }))
 			resolved, err := base.Parse(text)

@@ -127,8 +127,8 @@ func TestBehindProxy(t *testing.T) {
 	}
 	b.want(b.post(inside+"/sign-out", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Origin", "http://localhost:1"), 403, "")
 	b.want(b.post(inside+"/sign-out", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", "http://localhost:1/"), 403, "")
-	b.want(b.post(inside+"/protected/tokens", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", s.url+"/protected/tokens"), 200, "")
-	b.want(b.post(inside+"/protected/tokens", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", inside+"/protected/tokens"), 200, "")
+	b.want(b.post(inside+"/own/token", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", s.url+"/own/token"), 200, "")
+	b.want(b.post(inside+"/own/token", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Referer", inside+"/own/token"), 200, "")
 	b.want(b.post(inside+"/sign-out", nil, "Cookie", cookie, "Sec-Fetch-Site", "", "Origin", s.url), 303, "")
 }
 

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,23 +21,31 @@ type tokensJSON struct {
 	}
 }
 
-// issued collects what the provider's token endpoint gives out.
-func issued(logto *authtest.Server) func() []string {
-	var mu sync.Mutex
-	var all []string
-	logto.On(authtest.Token, authtest.EditJSON(func(answer map[string]any) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, name := range []string{"access_token", "refresh_token", "id_token"} {
-			if token, _ := answer[name].(string); token != "" {
-				all = append(all, token)
-			}
+func TestTokensAddresses(t *testing.T) {
+	s := newSite(t)
+	s.wantAddresses(t, []address{
+		{"GET", "/protected/tokens?a=b&c=d", want{303, toSignIn("/protected/tokens?a=b&c=d")}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"POST", "/protected/tokens", want{303, toSignIn("/protected/tokens")}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"GET", "/api/resource?indicator=" + url.QueryEscape(shopping), want{401, ""}, want{401, ""}, want{200, ""}, want{200, ""}},
+		{"GET", "/api/organizations/" + acme, want{401, ""}, want{401, ""}, want{200, ""}, want{200, ""}},
+	})
+	s.wantMethods(t, map[string][]string{
+		"/protected/tokens": {"GET", "HEAD", "POST"}, "/api/resource": {"GET", "HEAD"}, "/api/organizations/" + acme: {"GET", "HEAD"},
+	})
+}
+
+// TestTokensOddOrganizations: an ID that Logto would not give makes the page fail no more than others.
+func TestTokensOddOrganizations(t *testing.T) {
+	for _, organizations := range oddOrganizations {
+		s := newSite(t)
+		s.logto.OnIDToken(authtest.Claim("organizations", organizations))
+		b := s.signedIn(t, "ada")
+		if a := b.get("/protected/tokens"); a.status != 200 || strings.Contains(a.body, "<script") {
+			t.Errorf("with %v: %d", organizations, a.status)
 		}
-	}))
-	return func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.Clone(all)
+		if a := b.getJSON("/protected/tokens"); a.status != 200 {
+			t.Errorf("JSON with %v: %d %s", organizations, a.status, a.body)
+		}
 	}
 }
 
@@ -141,6 +147,16 @@ func TestTokensPage(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestTokensNothingSecret(t *testing.T) {
+	wantNothingSecret(t, func(b *browser) (seen []reply) {
+		const page = "/protected/tokens"
+		for _, form := range []url.Values{{"resource": {shopping}}, {"resource": {shopping}, "call": {"1"}}, {"organization": {acme}, "call": {"1"}}} {
+			seen = append(seen, b.post(page, form))
+		}
+		return append(seen, b.get(page), b.getJSON(page))
+	})
 }
 
 // TestTokensRefused: a refusal is explained in its row, the others are there, and nobody is signed out.

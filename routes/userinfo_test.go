@@ -43,6 +43,14 @@ func TestUserInfoJSON(t *testing.T) {
 	}
 }
 
+func TestUserInfoAddress(t *testing.T) {
+	s := newSite(t)
+	s.wantAddresses(t, []address{
+		{"GET", "/protected/userinfo", want{303, toSignIn("/protected/userinfo")}, want{401, ""}, want{200, ""}, want{200, ""}},
+	})
+	s.wantMethods(t, map[string][]string{"/protected/userinfo": {"GET", "HEAD"}})
+}
+
 func TestUserInfoPage(t *testing.T) {
 	s := newSite(t)
 	s.logto.OnIDToken(authtest.Claim("tenant", "blue"))
@@ -69,6 +77,12 @@ func TestUserInfoPage(t *testing.T) {
 	if grace := s.signedIn(t, "grace").get("/protected/userinfo").body; !strings.Contains(grace, "Requested, but not set in Logto.") || !strings.Contains(grace, `<span class="muted">None</span>`) || !strings.Contains(grace, `<span class="person-name">grace</span>`) {
 		t.Errorf("who has no name: %s", grace)
 	}
+}
+
+func TestUserInfoNothingSecret(t *testing.T) {
+	wantNothingSecret(t, func(b *browser) []reply {
+		return []reply{b.get("/protected/userinfo"), b.getJSON("/protected/userinfo")}
+	})
 }
 
 // TestUserInfoIsFresh: the page asks the provider each time.

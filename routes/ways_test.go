@@ -157,7 +157,7 @@ func TestSetOrganization(t *testing.T) {
 		t.Fatal(err)
 	}
 	const told = "You are no longer a member of Acme"
-	if body := b.get("/protected/userinfo").body; !strings.Contains(body, told) || strings.Contains(body, `<span class="fine">Acme`) {
+	if body := b.get("/sign-out").body; !strings.Contains(body, told) || strings.Contains(body, `<span class="fine">Acme`) {
 		t.Errorf("not told: %s", body)
 	}
 	if body := b.get("/").body; strings.Contains(body, told) {
@@ -173,7 +173,7 @@ func TestSetOrganization(t *testing.T) {
 func TestNoOrganizations(t *testing.T) {
 	s := newSite(t, func(set *setup) { set.client.Scopes = nil })
 	b := s.signedIn(t, "ada")
-	for _, path := range []string{"/", "/protected/userinfo", "/protected/access"} {
+	for _, path := range []string{"/", "/own/userinfo", "/protected/sessions"} {
 		if a := b.get(path); a.status != 200 || strings.Contains(a.body, "<select") {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}
@@ -195,11 +195,11 @@ func TestManyOrganizations(t *testing.T) {
 	})
 	b := s.signedIn(t, "ada")
 	b.want(b.post("/organization", url.Values{"id": {"org000000123"}}), 303, "/")
-	body := b.get("/protected/access").body
+	body := b.get("/sign-out").body
 	if strings.Count(body, "<option ") != 201 || !strings.Contains(body, ` selected>Organization 123 &amp; sons<`) {
 		t.Errorf("switcher: %s", body)
 	}
-	if got := s.redis.during(func() { b.get("/protected/access") }); !slices.Equal(got, []string{"GETRANGE"}) {
+	if got := s.redis.during(func() { b.get("/sign-out") }); !slices.Equal(got, []string{"GETRANGE"}) {
 		t.Errorf("a page costs %q", got)
 	}
 	if got := decode[me](t, b.get("/api/me")); len(got.Organizations) != 200 || *got.Organization != "org000000123" || got.Organizations[7].Roles[0] != "admin" {

@@ -127,11 +127,11 @@ func TestWebhooks(t *testing.T) {
 		s := newHookedSite(t)
 		b := s.signedIn(t, "ada")
 		s.logto.Leave("ada", "acme00corp01")
-		if a := b.getJSON("/protected/tokens"); strings.Contains(a.body, "acme00corp01") {
+		if a := b.getJSON("/api/me"); strings.Contains(a.body, "acme00corp01") {
 			t.Errorf("the organization is still there: %s", a.body)
 		}
 		s.logto.Join("ada", "acme00corp01", "member")
-		if a := b.getJSON("/protected/tokens"); !strings.Contains(a.body, "acme00corp01") {
+		if a := b.getJSON("/api/me"); !strings.Contains(a.body, "acme00corp01") {
 			t.Errorf("the organization is not back: %s", a.body)
 		}
 	})

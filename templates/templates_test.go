@@ -150,7 +150,7 @@ func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 
 func (s sample) render(t testing.TB, set templates.Set, lang string) string {
 	t.Helper()
-	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/protected/tokens", ReturnTo: "/protected/tokens?a=b", Here: "/protected/tokens?a=b", Known: true, RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
+	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/a", ReturnTo: "/a?b=c", Here: "/a?b=c", Known: true, RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +165,9 @@ func TestPages(t *testing.T) {
 		for name, s := range samples("Ada Lovelace") {
 			html := s.render(t, set, lang)
 			for _, once := range []string{`<html lang="` + lang + `">`, "<h1", "<main", "<header class=\"site-header\"", "<footer", `aria-current="true"`, "</html>"} {
+				if once == `aria-current="true"` && len(messages.Languages()) == 1 {
+					continue // there is no choice
+				}
 				if n := strings.Count(html, once); n != 1 {
 					t.Errorf("%s in %s has %d of %q, want 1", name, lang, n, once)
 				}
@@ -243,7 +246,10 @@ func TestClaimKinds(t *testing.T) {
 }
 
 func TestThai(t *testing.T) {
-	set, _ := parse(t)
+	set, messages := parse(t)
+	if !slices.Contains(messages.Languages(), "th") {
+		t.Skip("Thai is gone")
+	}
 	for initial, name := range map[string]string{"อ": "เอดา", "ส": "สมชาย", "A": " ada", "É": "élodie", "?": "💜"} {
 		html := sample{"home", &templates.User{Name: name}, home{}}.render(t, set, "th")
 		for _, want := range []string{"สวัสดี " + name, `aria-hidden="true">` + initial + "</span>"} {

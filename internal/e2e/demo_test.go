@@ -20,6 +20,7 @@ import (
 // to grace, who may do next to nothing.
 func TestDemoAccess(t *testing.T) {
 	heavy(t)
+	needPage(t, "access")
 	t.Parallel()
 	chromium, s := startChromium(t), startDemo(t)
 	for name, run := range map[string]func(*testing.T, context.Context, *site){
@@ -53,6 +54,7 @@ var writeScreenshot = flag.Bool("screenshot", false, "TestScreenshot: write the 
 //	go test ./internal/e2e -run TestScreenshot -screenshot
 func TestScreenshot(t *testing.T) {
 	heavy(t)
+	needPage(t, "userinfo")
 	t.Parallel()
 	b := newBrowser(t, startChromium(t), startDemo(t), mode{width: 1200, lang: "en"})
 	b.signIn("ada")

@@ -8,6 +8,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,7 +60,24 @@ func heavy(t *testing.T) {
 	}
 }
 
-// binaries are the programs of this module, built once for all tests as the Dockerfile does.
+// hasPage reports whether the application has a page of the sample: a fork may have taken it away.
+func hasPage(name string) bool {
+	_, err := os.Stat(filepath.Join("..", "..", "templates", "pages", name+".html"))
+	return err == nil
+}
+
+// needPage leaves out a test about pages of the sample that a fork has taken away.
+func needPage(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if !hasPage(name) {
+			t.Skipf("left out: there is no page %s", name)
+		}
+	}
+}
+
+// binaries are the programs of this module, built once for all tests as the Dockerfile does. The application has the tests' own
+// pages too.
 var binaries struct {
 	dir   string
 	mu    sync.Mutex
@@ -74,7 +93,7 @@ func build(t *testing.T, pkg string) string {
 		return path
 	}
 	path := filepath.Join(binaries.dir, "program"+strconv.Itoa(len(binaries.built)))
-	command := exec.Command("go", "build", "-tags", "nomsgpack", "-o", path, "./"+pkg)
+	command := exec.Command("go", "build", "-overlay", withOwnPages(t), "-tags", "nomsgpack", "-o", path, "./"+pkg)
 	command.Dir = filepath.Join("..", "..")
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("go build ./%s: %v\n%s", pkg, err, output)
@@ -84,6 +103,33 @@ func build(t *testing.T, pkg string) string {
 	}
 	binaries.built[pkg] = path
 	return path
+}
+
+// Pages of the tests' own: the first asks Logto for user info, the second for an access token, and for a new one by POST.
+const (
+	ownUserInfo = "/own/userinfo"
+	ownToken    = "/own/token"
+)
+
+// withOwnPages writes a file for go build -overlay, which adds routes/own_test.go to the application.
+func withOwnPages(t *testing.T) string {
+	t.Helper()
+	routes, err := filepath.Abs(filepath.Join("..", "..", "routes"))
+	must(t, err)
+	table, err := os.ReadFile(filepath.Join(routes, "routes.go"))
+	must(t, err)
+	const end = "\treturn r\n}\n"
+	if strings.Count(string(table), end) != 1 {
+		t.Fatal("routes.New does not end with return r")
+	}
+	changed, overlay := filepath.Join(binaries.dir, "routes.go"), filepath.Join(binaries.dir, "overlay.json")
+	must(t, os.WriteFile(changed, []byte(strings.Replace(string(table), end, "\tapp.ownPages(r)\n"+end, 1)), 0o600))
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {
+		filepath.Join(routes, "routes.go"): changed, filepath.Join(routes, "own_pages.go"): filepath.Join(routes, "own_test.go"),
+	}})
+	must(t, err)
+	must(t, os.WriteFile(overlay, replace, 0o600))
+	return overlay
 }
 
 // freeAddress returns an address of this machine's at which nobody listens, below the ports that systems give to outgoing

@@ -25,7 +25,7 @@ func TestRedisStopsAndStarts(t *testing.T) {
 	must(t, err)
 
 	redis.stop()
-	for _, page := range []string{"/", "/protected/userinfo", "/protected/tokens", "/protected/sessions", "/sign-in", "/sign-out"} {
+	for _, page := range []string{"/", "/protected/sessions", "/sign-in", "/sign-out"} {
 		a, err := ada.get(t.Context(), page)
 		if err != nil || !a.isOutage() || !strings.Contains(a.body, "If you were signed in, you still are") {
 			t.Errorf("%s without Redis: %d %v, %v", page, a.status, a.header, err)
@@ -84,7 +84,7 @@ func TestRedisHangs(t *testing.T) {
 	defer cancel()
 	var requests sync.WaitGroup
 	for i := range 100 {
-		page := []string{"/", "/protected/userinfo", "/protected/tokens", "/sign-in"}[i%4]
+		page := []string{"/", "/protected/sessions", "/sign-out", "/sign-in"}[i%4]
 		requests.Go(func() {
 			start := time.Now()
 			a, err := ada.get(ctx, page)
@@ -112,10 +112,12 @@ func TestRedisKilledDuringRefresh(t *testing.T) {
 	heavy(t)
 	t.Parallel()
 	redis := newRedis(t)
-	s := newSiteOn(t, redis.url(), func(options *authtest.Options) { options.RotateAlways = true })
-	ada := signInBriefly(t, s.url, s.logto)
+	address := freeAddress(t)
+	logto, options := newLogto(t, "http://"+address, func(options *authtest.Options) { options.RotateAlways = true })
+	startInstance(t, address, settings("http://"+address, address, redis.url(), logto, options))
+	ada := signInBriefly(t, "http://"+address, logto)
 	killed := make(chan struct{})
-	s.logto.On(authtest.Token, func(next http.Handler) http.Handler {
+	logto.On(authtest.Token, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			redis.kill()
 			close(killed)
@@ -124,7 +126,7 @@ func TestRedisKilledDuringRefresh(t *testing.T) {
 	}).Times(1)
 	page := make(chan answer, 1)
 	go func() {
-		a, err := ada.getJSON(t.Context(), "/protected/userinfo")
+		a, err := ada.getJSON(t.Context(), ownUserInfo)
 		if err != nil {
 			t.Error(err)
 		}
@@ -136,7 +138,7 @@ func TestRedisKilledDuringRefresh(t *testing.T) {
 	if a := <-page; a.status != http.StatusOK {
 		t.Errorf("the page that waited: %d %s", a.status, a.body)
 	}
-	if n := s.logto.Count(authtest.Token); n != 1 {
+	if n := logto.Count(authtest.Token); n != 1 {
 		t.Errorf("%d refreshes, want 1", n)
 	}
 	ada.wantRefresh(t)

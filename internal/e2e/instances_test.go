@@ -30,7 +30,7 @@ func (f *fleet) crowd(t *testing.T, ada *person) {
 	})
 	var requests sync.WaitGroup
 	for i := range size {
-		page := []string{"/protected/userinfo", "/protected/tokens"}[i%2]
+		page := []string{ownUserInfo, ownToken}[i%2]
 		requests.Go(func() {
 			a, err := ada.getJSON(t.Context(), page)
 			if err != nil || a.status != http.StatusOK || strings.Contains(a.body, `"error"`) {
@@ -122,7 +122,7 @@ func TestRotatedTokenLost(t *testing.T) {
 			f.killSender(t, r)
 		})
 	}).Times(1)
-	a, err := ada.get(t.Context(), "/protected/userinfo")
+	a, err := ada.get(t.Context(), ownUserInfo)
 	if err != nil || a.status != http.StatusOK {
 		t.Fatalf("the page: %d to %q, %v; want 200", a.status, a.location(), err)
 	}
@@ -136,15 +136,15 @@ func TestGrantLost(t *testing.T) {
 	f := newFleet(t)
 	ada := signInBriefly(t, f.url, f.logto)
 	f.logto.RevokeGrants("ada")
-	a, err := ada.get(t.Context(), "/protected/userinfo")
-	if err != nil || a.status != http.StatusSeeOther || a.location() != "/sign-in?return_to=%2Fprotected%2Fuserinfo" {
+	a, err := ada.get(t.Context(), ownUserInfo)
+	if err != nil || a.status != http.StatusSeeOther || a.location() != "/sign-in?return_to=%2Fown%2Fuserinfo" {
 		t.Fatalf("the page: %d to %q, %v; want a redirect to sign in", a.status, a.location(), err)
 	}
-	if a, err = ada.getJSON(t.Context(), "/protected/userinfo"); err != nil || a.status != http.StatusUnauthorized {
+	if a, err = ada.getJSON(t.Context(), ownUserInfo); err != nil || a.status != http.StatusUnauthorized {
 		t.Errorf("the page as JSON: %d, %v", a.status, err)
 	}
 	must(t, ada.signIn(t.Context(), "ada"))
-	if a, err = ada.get(t.Context(), "/protected/userinfo"); err != nil || a.status != http.StatusOK {
+	if a, err = ada.get(t.Context(), ownUserInfo); err != nil || a.status != http.StatusOK {
 		t.Errorf("after signing in again: %d, %v", a.status, err)
 	}
 }

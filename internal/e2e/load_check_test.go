@@ -26,6 +26,7 @@ type crowd struct {
 	logto     *authtest.Server
 	redis     *redisServer // nil: it is never away
 	transport *http.Transport
+	pages     []string      // that people look at
 	pause     time.Duration // that a browser makes at most between the provider and the callback
 	tally     tally
 	accounts  []*account
@@ -41,7 +42,7 @@ type crowd struct {
 // newCrowd gives so many browsers to people that addPeople has added.
 func newCrowd(app string, logto *authtest.Server, redis *redisServer, browsers int, seed uint64) *crowd {
 	c := &crowd{
-		url: app, logto: logto, redis: redis, transport: &http.Transport{MaxIdleConnsPerHost: 1024},
+		url: app, pages: []string{"/", "/protected/sessions"}, logto: logto, redis: redis, transport: &http.Transport{MaxIdleConnsPerHost: 1024},
 		grants: map[string]*grant{}, killed: map[string]time.Time{},
 	}
 	logto.On(authtest.Token, watchTokens(c.noteTokens))
@@ -146,6 +147,8 @@ func (c *crowd) anyEnded(random *rand.Rand) *login {
 	}
 	return nil
 }
+
+func (c *crowd) anyPage(random *rand.Rand) string { return c.pages[random.IntN(len(c.pages))] }
 
 // works says that a session that has ended does something.
 func (c *crowd) works(l *login, s status, what string) {
@@ -267,7 +270,7 @@ func (c *crowd) tryEnded(ctx context.Context, l *login, path string) {
 		return
 	}
 	c.tally.add("  tries to use them again", 1)
-	if names.MatchString(a.body) || a.status == http.StatusOK && strings.HasPrefix(path, "/protected/") {
+	if names.MatchString(a.body) || a.status == http.StatusOK && path != "/" {
 		c.works(l, before, "open "+path+" with its cookie")
 	}
 }

@@ -68,13 +68,13 @@ func TestCheck(t *testing.T) {
 		want  []invariant // one of them must be found to be violated, and no other
 	}{
 		{"none", nil, nil},
-		{"another person's page", each(10, "GET /protected/tokens", say(200, personName(0)+personName(1))), append(ended, rightPerson)},
+		{"another person's page", each(10, "GET /protected/sessions", say(200, personName(0)+personName(1))), append(ended, rightPerson)},
 		{"a sign-out that ends nothing", each(1, "POST /sign-out", setCookie(redirect("/"), -1)), ended[:1]},
 		{"a back-channel logout that ends nothing", each(1, "POST /backchannel-logout", say(200, "")), ended},
 		{"a sign-out of all others that ends nothing", each(1, "POST /protected/sessions", redirect("/protected/sessions")), ended},
 		{"a sign-in from before an end", forgetEnds, ended[1:]},
 		{"a sign-in that nothing overtook", each(10, "GET /callback", say(400, "ended while you were signing in")), []invariant{noSignOut}},
-		{"a page that asks to sign in", each(10, "GET /protected/tokens", redirect("/sign-in")), []invariant{noSignOut}},
+		{"a page that asks to sign in", each(10, "GET /protected/sessions", redirect("/sign-in")), []invariant{noSignOut}},
 		{"a home page that shows nobody", each(10, "GET /", say(200, "")), []invariant{noSignOut}},
 		{"an outage that sets the session's cookie", each(10, "GET /", setCookie(say(503, ""), 0)), []invariant{outageIsOutage}},
 		{"an outage without Retry-After", each(10, "GET /", say(503, "")), []invariant{outageIsOutage}},
@@ -156,7 +156,7 @@ func lookAt(server *miniredis.Miniredis) *redisServer {
 // A log line that holds a secret, a person or a panic is found out.
 func TestCheckLog(t *testing.T) {
 	for line, bad := range map[string]int{
-		`{"level":"INFO","msg":"request","id":"ABCDEFGHIJKLMNOP","route":"/protected/userinfo","status":200}`: 0,
+		`{"level":"INFO","msg":"request","id":"ABCDEFGHIJKLMNOP","route":"/protected/sessions","status":200}`: 0,
 		`{"error":"code rN2bT0vLQ8cJm5xWq3yZk7aHd1fGs9eUp4iOo6tRw_M"}`:                                        1,
 		`{"error":"eyJhbGciOiJFUzM4NCIsInR5cCI6ImF0K2p3dCIsImtpZCI6Ing.e30.c2ln"}`:                            1,
 		`{"who":"person-00017@example.com"}`:                                                                  1,

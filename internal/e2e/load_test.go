@@ -40,7 +40,7 @@ var (
 func TestLoad(t *testing.T) {
 	f := newFleetOn(t, func(options *authtest.Options) { addPeople(options, *loadBrowsers) })
 	c := newCrowd(f.url, f.logto, f.redis, *loadBrowsers, *loadSeed)
-	c.pause = 5 * time.Second
+	c.pause, c.pages = 5*time.Second, append(c.pages, ownUserInfo, ownToken)
 	f.logto.On(authtest.Token, authtest.DelayAnswer(tokenDelay)) // a kill in that time loses a rotated token
 	f.live(t, c)
 	f.redis.look(t, &c.tally)

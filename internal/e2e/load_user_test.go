@@ -73,7 +73,7 @@ func (u *user) act(ctx context.Context) {
 		u.signIn(ctx, 2+u.random.IntN(2))
 	case n < 24:
 		if l := u.crowd.anyEnded(u.random); l != nil {
-			u.crowd.tryEnded(ctx, l, []string{"/", "/protected/sessions", "/protected/userinfo"}[u.random.IntN(3)])
+			u.crowd.tryEnded(ctx, l, u.crowd.anyPage(u.random))
 		}
 	default:
 		u.look(ctx)
@@ -87,7 +87,7 @@ func (u *user) signIn(ctx context.Context, tabs int) {
 	for i := range begun {
 		all.Go(func() {
 			logins[i] = &login{account: u.account, began: time.Now()}
-			begun[i] = u.get(ctx, "/sign-in?return_to=/protected/userinfo")
+			begun[i] = u.get(ctx, "/sign-in?return_to=/protected/sessions")
 			logins[i].begun = time.Now()
 		})
 	}
@@ -143,13 +143,12 @@ func (u *user) look(ctx context.Context) {
 	var wasAsked atomic.Bool
 	var all sync.WaitGroup
 	for range 1 + 2*(u.random.IntN(4)/3) {
-		path := []string{"/", "/protected/userinfo", "/protected/tokens", "/protected/sessions"}[u.random.IntN(4)]
-		renew := path == "/protected/tokens" && u.random.IntN(4) == 0
+		path := u.crowd.anyPage(u.random)
+		renew := path == ownToken && u.random.IntN(4) == 0
 		all.Go(func() {
 			result := failed
 			if renew {
-				form := url.Values{"resource": {"https://shopping.your-app.com/api"}}
-				result = u.crowd.judge(l, before, "POST "+path, u.post(ctx, path, form))
+				result = u.crowd.judge(l, before, "POST "+path, u.post(ctx, path, nil))
 			}
 			if result == failed { // whose instance died over a form loads the page anew
 				result = u.crowd.judge(l, before, "GET "+path, u.get(ctx, path))
@@ -245,7 +244,7 @@ func (c *crowd) leave(ctx context.Context) {
 		if c.logins[i].status() >= overtaken {
 			c.tally.add("sessions ended by these", 1)
 		}
-		c.tryEnded(ctx, c.logins[i], "/protected/userinfo")
+		c.tryEnded(ctx, c.logins[i], "/protected/sessions")
 	})
 }
 

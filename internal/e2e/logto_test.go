@@ -27,6 +27,7 @@ const (
 // browser, and how long that takes. management_test.go says which Logto.
 func TestRealLogto(t *testing.T) {
 	heavy(t)
+	needPage(t, "userinfo", "tokens", "access") // which show what Logto says
 	l := needLogto(t)
 	chromium := startChromium(t)
 	after := &afterSignIn{realLogto: l, chromium: chromium}

@@ -34,7 +34,7 @@ func TestTermination(t *testing.T) {
 	}).Times(1)
 	inFlight := make(chan error, 1)
 	go func() {
-		a, err := ada.getJSON(t.Context(), "/protected/userinfo")
+		a, err := ada.getJSON(t.Context(), ownUserInfo)
 		if err == nil && (a.status != http.StatusOK || !strings.Contains(a.body, "ada@example.com")) {
 			err = errors.New(http.StatusText(a.status) + ": " + a.body)
 		}
