@@ -343,6 +343,7 @@ func (p *provider) testDataChanged(t *testing.T) {
 	a := person.signedIn(t, person.browser())
 	before := person.userinfo(t, a.body["access_token"]).body
 	email := "new." + person.username + "@example.com"
+	time.Sleep(2 * time.Millisecond) // updated_at is in milliseconds
 	p.admin.update(t, id, "Another Name", email, "https://example.com/new.png")
 	for what, claims := range person.claims(t, a) {
 		if claims["name"] != "Another Name" || claims["email"] != email || claims["picture"] != "https://example.com/new.png" ||

@@ -20,6 +20,7 @@ import (
 	"example.com/logto-gin-starter/auth/authtest"
 	"example.com/logto-gin-starter/internal/i18n"
 	"example.com/logto-gin-starter/routes"
+	"example.com/logto-gin-starter/static"
 )
 
 // TestLooks shows every page that there is, in each language, on screens of four widths, light and dark: what the application
@@ -94,7 +95,9 @@ func paths(t *testing.T) (all []string) {
 	client, err := auth.New(auth.Config{Endpoint: "https://logto.example", AppID: "app", AppSecret: "secret"})
 	must(t, err)
 	t.Cleanup(client.Close)
-	for _, route := range routes.New(routes.App{Auth: client, BaseURL: "http://localhost:3000"}).(*gin.Engine).Routes() {
+	assets, err := static.New(static.Files())
+	must(t, err)
+	for _, route := range routes.New(routes.App{Auth: client, Static: assets, BaseURL: "http://localhost:3000"}).(*gin.Engine).Routes() {
 		path, listed := opened[route.Path]
 		switch {
 		case route.Method != http.MethodGet || strings.HasPrefix(route.Path, "/api/") || listed && path == "":
