@@ -160,11 +160,7 @@ func (b *Browser) touch(ctx context.Context) {
 	case reply[0] == gone:
 		b.adopt(last(reply))
 	case reply[0] == done:
-		// A mark in there says that a logout did not find this session: its index had been lost.
-		if err := b.enterSID(ctx, shortPatience, b.record.sid, b.at, b.record.since); errors.Is(err, errOvertaken) {
-			_, _, _ = b.redis.end(ctx, shortPatience, b.at, ByLogout)
-			b.lose()
-		}
+		_ = b.enterSID(ctx, shortPatience, b.record.sid, b.at, time.Now()) // the margin is for that
 	}
 }
 

@@ -333,27 +333,6 @@ func TestSIDsShareAKey(t *testing.T) {
 	})
 }
 
-// A logout whose index was lost ends the session when it is next looked for there.
-func TestSIDHeals(t *testing.T) {
-	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
-		j := jar{}
-		j.signIn(t, s.Store, "ada", "sid")
-		time.Sleep(time.Second)
-		s.redis.Del(sidKey(hashSID("sid")))
-		if n, err := s.EndBy(t.Context(), "", "sid"); n != 0 || err != nil {
-			t.Errorf("EndBy = %d, %v", n, err)
-		}
-		time.Sleep(2 * time.Minute)
-		if got := j.who(t, s.Store); got != "" {
-			t.Errorf("signed in as %q", got)
-		}
-		b, _ := j.load(t, s.Store)
-		if ending := b.Ending(); ending == nil || ending.Why != ByLogout {
-			t.Errorf("Ending = %v", ending)
-		}
-	})
-}
-
 // In its last millisecond a session is not made to live for ever.
 func TestLastMillisecond(t *testing.T) {
 	s := open(t, "redis://"+startRedis(t).addr(), DefaultConfig())
