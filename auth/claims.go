@@ -349,7 +349,7 @@ func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err e
 	target := reflect.ValueOf(v).Elem()
 	fields := fieldsOf(target.Type())
 	object.ForEach(func(key, value gjson.Result) bool {
-		name := key.String()
+		name := string([]rune(key.String())) // what is not UTF-8 becomes U+FFFD, as with encoding/json
 		index, ok := fields[name]
 		if !ok {
 			if rest == nil {
