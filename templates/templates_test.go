@@ -278,6 +278,23 @@ func TestEscaping(t *testing.T) {
 	}
 }
 
+// The files that pages name to developers are there.
+func TestNamedFiles(t *testing.T) {
+	set, messages := parse(t)
+	named := 0
+	for _, lang := range messages.Languages() {
+		for _, s := range samples("x") {
+			for _, found := range regexp.MustCompile(`<code>([\w./-]+(?:/|\.\w+))</code>`).FindAllStringSubmatch(s.render(t, set, lang), -1) {
+				if _, err := os.Stat("../" + found[1]); err != nil {
+					t.Errorf("%s in %s names a file that is not there: %v", s.page, lang, err)
+				}
+				named++
+			}
+		}
+	}
+	t.Logf("%d files", named)
+}
+
 func TestRenderUnknown(t *testing.T) {
 	set, _ := parse(t)
 	for _, page := range []templates.Page{{Lang: "en"}, {Lang: "xx"}, {}} {
