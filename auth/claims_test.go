@@ -169,7 +169,10 @@ func TestTimes(t *testing.T) {
 
 // TestContext: what a guard puts into the context comes out of it, and nothing else does.
 func TestContext(t *testing.T) {
-	user, caller := &auth.User{Subject: "u"}, auth.Caller{Subject: "c"}
+	user, caller := auth.NewUser(auth.IDTokenClaims{Subject: "u", Profile: auth.Profile{Roles: auth.ClaimOf([]string{"admin"})}}), auth.Caller{Subject: "c"}
+	if claims := user.Claims(); user.Subject != "u" || !claims.HasRole("admin") || new(auth.User).Claims().HasRole("admin") {
+		t.Errorf("%+v", claims)
+	}
 	withUser, withCaller := auth.WithUser(t.Context(), user), auth.WithCaller(t.Context(), caller)
 	if auth.UserFrom(withUser) != user || auth.UserFrom(withCaller) != nil {
 		t.Errorf("%+v, %+v", auth.UserFrom(withUser), auth.UserFrom(withCaller))

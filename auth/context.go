@@ -18,6 +18,11 @@ type User struct {
 	claims func() IDTokenClaims
 }
 
+// NewUser returns the user of whom claims tell, for a test of what stands behind a guard: see [WithUser].
+func NewUser(claims IDTokenClaims) *User {
+	return &User{Subject: claims.Subject, claims: func() IDTokenClaims { return claims }}
+}
+
 // Claims are those of the ID token, as of sign-in or the last refresh. They are read when they are first asked for.
 func (u *User) Claims() IDTokenClaims {
 	if u.claims == nil {

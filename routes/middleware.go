@@ -268,8 +268,11 @@ func (app App) chooseLanguage(c *gin.Context) {
 
 // keepLanguage keeps the language of a link to a page, ?lang=th, and leads to the page without it.
 func (app App) keepLanguage(c *gin.Context) {
+	language := c.Query("lang")
+	if language == "" {
+		return
+	}
 	address, query := *c.Request.URL, c.Request.URL.Query()
-	language := query.Get("lang")
 	query.Del("lang")
 	address.RawQuery = query.Encode()
 	page := address.RequestURI()

@@ -58,16 +58,11 @@ func (app App) endSessions(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, browser, end := c.Request.Context(), app.browser(c), form.Get("end")
-	all, err := browser.Sessions(ctx) // for what they are called, while they are there
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(all, func(s session.Info) bool { return s.ID == end })
-	switch {
-	case end == "":
+	ctx, browser := c.Request.Context(), app.browser(c)
+	switch end := form.Get("end"); end {
+	case "":
 		return &statusError{http.StatusBadRequest, "bad_request"}
-	case end == "others":
+	case "others":
 		ended, err := browser.EndOthers(ctx)
 		if err != nil {
 			return err
@@ -75,11 +70,17 @@ func (app App) endSessions(c *gin.Context) error {
 		if ended > 0 {
 			app.tell(c, "ended_others", strconv.Itoa(ended))
 		}
-	case i >= 0:
-		if _, err := browser.EndOther(ctx, end); err != nil {
+	default:
+		all, err := browser.Sessions(ctx) // for what it is called, while it is there
+		if err != nil {
 			return err
 		}
-		app.tell(c, "ended_one", app.device(c, all[i]))
+		i := slices.IndexFunc(all, func(s session.Info) bool { return s.ID == end })
+		if was, err := browser.EndOther(ctx, end); err != nil {
+			return err
+		} else if was && i >= 0 {
+			app.tell(c, "ended_one", app.device(c, all[i]))
+		}
 	}
 	c.Redirect(http.StatusSeeOther, "/protected/sessions")
 	return nil

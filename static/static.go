@@ -1,5 +1,6 @@
-// Package static holds the style sheet, the icons, and whatever else browsers load: fonts, pictures, scripts. Each has a URL with a fingerprint of its content, so that
-// browsers may keep it for ever and still see a change at once. Start reading at New.
+// Package static holds the style sheet, the icons, and whatever else browsers load: fonts, pictures, scripts. Each has a URL
+// with a fingerprint of its content, so that browsers may keep it for ever and still see a change at once. Start reading at
+// New.
 package static
 
 import (

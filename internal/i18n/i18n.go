@@ -125,12 +125,15 @@ func (c *Catalog) Match(acceptLanguage, choice string) string {
 	if slices.Contains(c.languages, choice) {
 		return choice
 	}
-	first, _, _ := strings.Cut(acceptLanguage, ",")
-	if tag, _, _ := strings.Cut(first, "-"); slices.Contains(c.languages, tag) && !strings.Contains(first, ";") {
-		return tag // without a weight, nothing is wanted more; and the matcher takes a while
-	}
 	if len(acceptLanguage) > maxAccept {
 		acceptLanguage = acceptLanguage[:strings.LastIndexByte(acceptLanguage[:maxAccept], ',')+1]
+	}
+	// Without a weight, nothing is wanted more than the first (RFC 4647 §3.4); and the matcher takes a while.
+	first, _, _ := strings.Cut(acceptLanguage, ",")
+	for ; first != "" && !strings.Contains(first, ";"); first = first[:max(0, strings.LastIndexByte(first, '-'))] {
+		if slices.Contains(c.languages, first) {
+			return first
+		}
 	}
 	_, i := language.MatchStrings(c.matcher, acceptLanguage)
 	return c.languages[i]
@@ -154,8 +157,10 @@ func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	}
 	number, isNumber := value[0].(int)
 	is, isSmall := counted{lang, key, number}, isNumber && m.plural && number >= 0 && number < 100
-	if text, ok := c.counted.Load(is); ok && isSmall {
-		return text.(string), nil
+	if isSmall {
+		if text, ok := c.counted.Load(is); ok {
+			return text.(string), nil
+		}
 	}
 	config := &i18n.LocalizeConfig{MessageID: key, TemplateData: value[0]}
 	if m.plural {

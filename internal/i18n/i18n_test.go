@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"example.com/logto-gin-starter/internal/i18n"
@@ -48,6 +49,22 @@ func TestMatch(t *testing.T) {
 		}
 		if got := c.Match(tt.accept, tt.choice); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A language of a region is more than the language, where there is one.
+func TestMatchRegion(t *testing.T) {
+	message := &fstest.MapFile{Data: []byte(`"language" = "x"`)}
+	c, err := i18n.Load(fstest.MapFS{"en/a.toml": message, "en-GB/a.toml": message, "th/a.toml": message})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for accept, want := range map[string]string{
+		"en-GB,en;q=0.9": "en-GB", "en-US,en;q=0.9": "en", "en-GB-oxendict": "en-GB", "th-TH": "th", "en-GB;q=0.1, th;q=0.9": "th", "-": "en",
+	} {
+		if got := c.Match(accept, ""); got != want {
+			t.Errorf("Match(%q) = %q, want %q", accept, got, want)
 		}
 	}
 }

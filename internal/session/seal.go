@@ -133,7 +133,7 @@ func (s *Store) tags(subject string) []string {
 // format is part of every derivation. Changing it makes all older values unknown, which is to say: signed out.
 const format = "v4"
 
-// derive makes a key, or a public ID, from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
+// derive makes a key from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
 // already, so that without a server's key there is nothing to extract. purpose tells apart what has the same secret.
 func derive(key, secret []byte, purpose string, size int) []byte {
 	if key != nil {

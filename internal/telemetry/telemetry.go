@@ -57,7 +57,10 @@ func Start(ctx context.Context, log *slog.Logger) (_ server.Observer, stop func(
 	if len(traces)+len(metrics) == 0 {
 		return nil, func() {}, nil
 	}
-	build, _ := debug.ReadBuildInfo()
+	build, ok := debug.ReadBuildInfo()
+	if !ok { // it was not built by go build
+		build = &debug.BuildInfo{}
+	}
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
 		semconv.ServiceName("app"), semconv.ServiceVersion(build.Main.Version), semconv.ServiceInstanceID(rand.Text()),
 	), resource.WithFromEnv())
