@@ -155,9 +155,11 @@ func (app App) hardened() http.Header {
 // Logto, for browsers apply form-action to the redirects that follow a sign-out too. Pictures of persons may be anywhere,
 // over https.
 func contentSecurityPolicy(issuer string, files *static.Assets) string {
-	logto := originOf(issuer)
-	policy := "default-src 'none'; style-src 'self'; img-src 'self' https: " + logto + "; form-action 'self' " + logto +
-		"; frame-ancestors 'none'; base-uri 'none'"
+	logto, pictures := originOf(issuer), "'self' https:"
+	if !strings.HasPrefix(logto, "https:") {
+		pictures += " " + logto
+	}
+	policy := "default-src 'none'; style-src 'self'; img-src " + pictures + "; form-action 'self' " + logto + "; frame-ancestors 'none'; base-uri 'none'"
 	if files.Has(".js") {
 		policy += "; script-src 'self'; connect-src 'self'" // a script asks our API
 	}

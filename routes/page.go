@@ -105,7 +105,8 @@ func (app App) user(c *gin.Context, person *auth.Person) *templates.User {
 	if person == nil {
 		return nil
 	}
-	user := &templates.User{Name: cmp.Or(person.DisplayName, person.Subject), Email: person.Email}
+	name := cmp.Or(person.DisplayName, person.Subject)
+	user := &templates.User{Name: name, Initial: templates.Initial(name), Email: person.Email}
 	if isWebURL(person.Picture) {
 		user.Picture = person.Picture
 	}

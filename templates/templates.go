@@ -1,6 +1,13 @@
 // Package templates holds the pages: layout/ is what surrounds every page, pages/ one file for each, partials/
-// what several share. They are html/template, so whatever a page shows is escaped for the place it stands in.
-// Start reading at Parse; fold.go is why a page costs only what differs from person to person.
+// what several share. A page is put together twice:
+//
+//	[[t "home.headline"]]  in double square brackets is what one page always says in one language: it is done when the program
+//	                       starts, and a message or a file that is not there is an error then. So are layout and partials:
+//	                       [[template "avatar"]] puts a part where it stands.
+//	{{.User.Name}}         in braces is what differs from person to person: it is done for each request, by html/template,
+//	                       which sees the whole page and escapes whatever it shows for the place it stands in.
+//
+// Start reading at Parse.
 package templates
 
 import (
@@ -10,8 +17,11 @@ import (
 	"html/template"
 	"io/fs"
 	"path"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
+	text "text/template"
 	"time"
 	"unicode"
 )
@@ -46,7 +56,8 @@ type Rights interface {
 // User is the person in the header.
 type User struct {
 	Name    string
-	Picture string // a URL; if empty, an initial is shown
+	Initial string // of the name; see Initial
+	Picture string // a URL; if empty, the initial is shown
 	Email   string // empty: not known
 
 	Organizations []Organization
@@ -83,11 +94,18 @@ func Parse(folder fs.FS, asset func(name string) string, messages Messages) (Set
 	set := Set{languages: make(map[string]func() (pages, error))}
 	all := messages.Languages()
 	for _, lang := range all {
-		c := constants{lang: lang, asset: asset, messages: messages}
+		c := constants{lang, asset, messages}
 		set.languages[lang] = sync.OnceValues(func() (pages, error) { return c.pages(folder) })
 	}
 	_, err := set.languages[all[0]]()
 	return set, err
+}
+
+// constants are what the pages in one language can say before anybody asks for them.
+type constants struct {
+	lang     string
+	asset    func(name string) string
+	messages Messages
 }
 
 func (c constants) pages(folder fs.FS) (pages, error) {
@@ -95,46 +113,124 @@ func (c constants) pages(folder fs.FS) (pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list pages: %w", err)
 	}
-	shared, err := c.parse(template.New("layout.html"), folder, "layout/*.html", "partials/*.html")
+	languages := c.languages()
+	shared, err := text.New("").Delims("[[", "]]").Funcs(text.FuncMap{
+		"t":         c.message,
+		"asset":     c.assetURL,
+		"lang":      func() string { return c.lang },
+		"languages": func() []language { return languages },
+		"page":      func(string) bool { return false }, // page gives each its own
+	}).ParseFS(folder, "layout/*.html", "partials/*.html")
 	if err != nil {
-		return nil, fmt.Errorf("parse what pages share in %q: %w", c.lang, err)
+		return nil, fmt.Errorf("parse what pages share: %w", err)
 	}
 	all := make(pages)
 	for _, file := range files {
-		c.page = strings.TrimSuffix(path.Base(file), ".html")
-		page, err := shared.Clone()
-		if err == nil {
-			all[c.page], err = c.parse(page, folder, file)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("parse page %s in %q: %w", c.page, c.lang, err)
+		name := strings.TrimSuffix(path.Base(file), ".html")
+		if all[name], err = c.page(folder, file, name, shared); err != nil {
+			return nil, fmt.Errorf("parse page %s in %q: %w", name, c.lang, err)
 		}
 	}
 	return all, nil
 }
 
-// parse adds files to a page.
-func (c constants) parse(page *template.Template, folder fs.FS, patterns ...string) (*template.Template, error) {
-	languages := c.languages()
-	page.Funcs(template.FuncMap{
-		"t":         c.message,
-		"asset":     c.assetURL,
-		"lang":      func() string { return c.lang },
-		"date":      c.date,
-		"initial":   initial,
-		"provider":  provider,
-		"languages": func() []language { return languages },
-		"page":      func(name string) bool { return name == c.page },
-	})
-	if _, err := page.ParseFS(folder, patterns...); err != nil {
-		return nil, err
+// page puts a page's constant parts together, and parses what comes out.
+func (c constants) page(folder fs.FS, file, name string, shared *text.Template) (*template.Template, error) {
+	t, err := shared.Clone()
+	if err == nil {
+		_, err = t.Funcs(text.FuncMap{"page": func(other string) bool { return other == name }}).ParseFS(folder, file)
 	}
-	for _, t := range page.Templates() {
-		if err := c.fold(t.Tree.Root); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.Tree.ParseName, err)
+	for _, part := range []string{"title", "main"} {
+		if err == nil && t.Lookup(part) == nil {
+			err = fmt.Errorf("%s lacks [[define %q]]", file, part)
 		}
 	}
-	return page, nil
+	var source strings.Builder
+	if err == nil {
+		err = t.ExecuteTemplate(&source, "layout.html", nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	page, err := template.New(name).Funcs(template.FuncMap{
+		"count":    c.count,
+		"date":     c.date,
+		"provider": provider,
+	}).Parse(source.String())
+	return page, quote(err, source.String())
+}
+
+// lineNumber finds the line of which text/template complains.
+var lineNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^template: [^:]+:(\d+)`) })
+
+// quote adds the line that an error is about: its number is that of the page put together, which nobody sees.
+func quote(err error, source string) error {
+	if err == nil {
+		return nil
+	}
+	if found := lineNumber().FindStringSubmatch(err.Error()); found != nil {
+		number, _ := strconv.Atoi(found[1])
+		if lines := strings.Split(source, "\n"); number > 0 && number <= len(lines) {
+			return fmt.Errorf("%w, in %s", err, strings.TrimSpace(lines[number-1]))
+		}
+	}
+	return err
+}
+
+// message is what [[t "key"]] says, escaped for elements and quoted attributes, the only places where templates may have it; a
+// brace in it begins no action. The value that it takes is an action, such as "{{.Name}}": html/template finds it within the text.
+func (c constants) message(key string, action ...string) (string, error) {
+	const gap = "\x00"
+	var value []any
+	for range action {
+		value = append(value, gap)
+	}
+	said, err := c.messages.Lookup(c.lang, key, value...)
+	parts := strings.Split(said, gap)
+	for i, part := range parts {
+		parts[i] = strings.ReplaceAll(template.HTMLEscapeString(part), "{", "&#123;")
+	}
+	return strings.Join(parts, strings.Join(action, "")), err
+}
+
+// count is the message for a number, in the singular or the plural of the language.
+func (c constants) count(key string, number int) (string, error) {
+	return c.messages.Lookup(c.lang, key, number)
+}
+
+func (c constants) assetURL(name string) (string, error) {
+	url := c.asset(name)
+	if url == "" {
+		return "", fmt.Errorf("no static file %q", name)
+	}
+	return template.HTMLEscapeString(url), nil
+}
+
+// language is one to choose.
+type language struct {
+	Code, Name string
+	IsSpoken   bool // by this page
+}
+
+// languages are all that there are; none if there is no choice.
+func (c constants) languages() (all []language) {
+	codes := c.messages.Languages()
+	if len(codes) == 1 {
+		return nil
+	}
+	for _, code := range codes {
+		all = append(all, language{code, template.HTMLEscapeString(c.messages.Name(code)), code == c.lang})
+	}
+	return all
+}
+
+// date shows a time in words; what is no time is shown as it is.
+func (c constants) date(value string) string {
+	t, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return value
+	}
+	return c.messages.Date(c.lang, t)
 }
 
 // Render returns a whole page. Name is that of its file in pages/, without the ending.
@@ -159,9 +255,9 @@ func (s Set) Render(name string, page Page) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// initial is the letter that stands for a person without a picture. Thai vowels that are written before
+// Initial is the letter that stands for a person without a picture. Thai vowels that are written before
 // their consonant don't stand for a name.
-func initial(name string) string {
+func Initial(name string) string {
 	for _, r := range name {
 		if (unicode.IsLetter(r) || unicode.IsDigit(r)) && (r < 'เ' || r > 'ไ') {
 			return string(unicode.ToUpper(r))

@@ -139,12 +139,12 @@ func titlesOf(t *testing.T, messages *i18n.Catalog, lang string) map[string]stri
 	for _, file := range files {
 		html, err := os.ReadFile(file)
 		must(t, err)
-		key := regexp.MustCompile(`{{define "title"}}{{t "([^"]*)"}}{{end}}`).FindSubmatch(html)
+		key := regexp.MustCompile(`\[\[define "title"]]\[\[t "([^"]*)"]]\[\[end]]`).FindSubmatch(html)
 		switch {
 		case key != nil:
 			titles[file] = messages.Text(lang, string(key[1])) + " · " + messages.Text(lang, "app.name")
 		case filepath.Base(file) != "error.html":
-			t.Errorf("%s: no title of the form {{define \"title\"}}{{t \"…\"}}{{end}}", file)
+			t.Errorf("%s: no title of the form [[define \"title\"]][[t \"…\"]][[end]]", file)
 		}
 	}
 	return titles

@@ -21,7 +21,7 @@ const root = "../.."
 
 // Load finds what one language has and another lacks; this finds what nobody uses, and what is used but not there.
 //
-// A template names a message as {{t "key"}}. Go code, in the packages that import i18n, names it by a string literal:
+// A template names a message as [[t "key"]] or {{count "key" …}}. Go code, in the packages that import i18n, names it by a string literal:
 // the whole key, or a part that is joined to another literal, as in name+".title" where name is "error.denied" or
 // in "error."+name+".title" where it is "denied".
 func TestMessagesAndTheirUses(t *testing.T) {
@@ -87,7 +87,7 @@ func looksLikeKey(literal string, defined map[string]bool) bool {
 // templateKeys returns the messages that templates name, and where.
 func templateKeys(t *testing.T) map[string]string {
 	t.Helper()
-	named := regexp.MustCompile(`\bt "([^"]*)"`)
+	named := regexp.MustCompile(`\b(?:t|count) "([^"]*)"`)
 	keys := make(map[string]string)
 	walk(t, ".html", func(path string) {
 		data, err := os.ReadFile(path)

@@ -25,16 +25,17 @@ func TestSource(t *testing.T) {
 	}
 	page, style := filepath.Join(cfg.Server.SourceDir, "templates/pages/home.html"), filepath.Join(cfg.Server.SourceDir, "static/app.css")
 	home := func() (int, string) { return get(t, url+"/", "Accept", "text/html", "Accept-Language", "en") }
-	const title = `{{define "title"}}Home{{end}}{{define "main"}}` + "\n"
+	const title = `[[define "title"]]Home[[end]][[define "main"]]` + "\n"
 	for _, test := range []struct {
 		name, file, text string
 		status           int
 		says             []string
 	}{
-		{"a template", page, title + "A new template{{end}}", 200, []string{"A new template"}},
-		{"a template that can't be parsed", page, title + "{{if}}{{end}}{{end}}", 500, []string{"home.html:2:", "missing value for if"}},
-		{"one that can't be executed", page, title + "{{.Nothing}}{{end}}", 500, []string{"home.html:2:", "Nothing"}},
-		{"one that names no message", page, title + `{{t "no.message"}}{{end}}`, 500, []string{"home.html: line 2:", "no.message"}},
+		{"a template", page, title + "A new template[[end]]", 200, []string{"A new template"}},
+		{"a template that can't be parsed", page, title + "{{if}}{{end}}[[end]]", 500, []string{"page home", "missing value for if", "in {{if}}{{end}}"}},
+		{"one that can't be executed", page, title + "{{.Nothing}}[[end]]", 500, []string{"page home", "<.Nothing>"}},
+		{"one that names no message", page, title + `[[t "no.message"]][[end]]`, 500, []string{"home.html:2:", "no.message"}},
+		{"one without a title", page, `[[define "main"]][[end]]`, 500, []string{`home.html lacks [[define "title"]]`}},
 		{"messages that can't be read", messages[0], "nonsense", 500, []string{"en/" + filepath.Base(messages[0])}},
 		{"a style sheet", style, "/* new */", 200, []string{"/static/app."}},
 	} {
