@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package bench measures what the application costs beside the least that it could cost, which is the program in limit. Both
+// Package bench measures what the application costs beside the least that it could cost, which is the program in testdata/limit. Both
 // run as processes of their own, on one core each, and take turns, so that whatever else the machine does slows both: the
 // ratios count. What it measures is Linux's.
 //

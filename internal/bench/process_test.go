@@ -132,7 +132,7 @@ func buildApp(t *testing.T) binary {
 // buildLimit builds the limit, without what the Dockerfile does for a smaller image at the cost of time.
 func buildLimit(t *testing.T, pages ...string) binary {
 	t.Helper()
-	path := build(t, `CGO_ENABLED=0 go build -trimpath -tags nomsgpack -ldflags="-s -w"`, "./internal/bench/limit")
+	path := build(t, `CGO_ENABLED=0 go build -trimpath -tags nomsgpack -ldflags="-s -w"`, "./internal/bench/testdata/limit")
 	for i, page := range pages {
 		pages[i] = filepath.Join(filepath.Dir(path), fmt.Sprint(i, ".html"))
 		must(t, os.WriteFile(pages[i], []byte(page), 0o600))
