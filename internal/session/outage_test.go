@@ -217,10 +217,13 @@ func TestLoading(t *testing.T) {
 		"--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024")
 	s := open(t, "redis://"+server.addr(), DefaultConfig())
 	jars := signedIn(t, s.Store, 3)
-	must(t, server.client().ConfigSet(t.Context(), "key-load-delay", "0").Err())
-	for i := range 3000 {
-		must(t, s.rdb.Set(t.Context(), fmt.Sprint("filler", i), strings.Repeat("x", 100), 0).Err())
-	}
+	_, err := s.rdb.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		for i := range 30_000 { // ten seconds' worth, unless it is seen: Redis answers after each 1000
+			p.Set(t.Context(), fmt.Sprint("filler", i), "", 0)
+		}
+		return nil
+	})
+	must(t, err)
 	server.kill()
 	server.start()
 	loading := false
@@ -229,7 +232,10 @@ func TestLoading(t *testing.T) {
 		if err != nil && !errors.Is(err, ErrUnavailable) {
 			t.Fatal(err)
 		}
-		loading = loading || err != nil && strings.Contains(err.Error(), "LOADING")
+		if err != nil && strings.Contains(err.Error(), "LOADING") && !loading {
+			loading = true
+			must(t, server.client().ConfigSet(t.Context(), "key-load-delay", "0").Err()) // it was seen
+		}
 		return err
 	})
 	if !loading {
