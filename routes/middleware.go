@@ -3,6 +3,7 @@ package routes
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/static"
 )
 
@@ -77,9 +79,9 @@ func (app App) identify(c *gin.Context) {
 	if c.FullPath() == "/healthz" || c.FullPath() == "/readyz" {
 		level = slog.LevelDebug // asked every few seconds, for ever
 	}
-	if err, failed := c.Get(failureKey); failed {
+	if err, failed := c.Value(failureKey).(error); failed {
 		attributes = append(attributes, slog.Any("error", err))
-		if c.Writer.Status() >= http.StatusInternalServerError {
+		if c.Writer.Status() >= http.StatusInternalServerError || errors.Is(err, auth.ErrUnknownResource) { // a setting is missing
 			level = slog.LevelError
 		}
 	}
@@ -124,7 +126,11 @@ func (app App) recover(c *gin.Context) {
 		default:
 			app.Log.ErrorContext(c.Request.Context(), "panic", "id", c.GetString(requestIDKey), "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
 			c.Abort()
-			if !c.Writer.Written() {
+			switch {
+			case c.Writer.Written():
+			case app.Dev:
+				c.String(http.StatusInternalServerError, "panic: %v\n\n%s", cause, debug.Stack())
+			default:
 				app.fail(c, errPanic)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,7 +42,7 @@ type file struct {
 }
 
 // New reads and fingerprints every file of the folder, but for Go's. A style sheet may name others of them by
-// url("name.woff2"); it gets their URLs.
+// url("name.woff2"), from where it is itself, and gets their URLs; one that is not there is an error.
 func New(folder fs.FS) (*Assets, error) {
 	a := &Assets{urls: make(map[string]string), files: make(map[string]file)}
 	var styles []string // are last, for they name the others
@@ -66,6 +67,9 @@ func New(folder fs.FS) (*Assets, error) {
 	return a, nil
 }
 
+// reference is to a file beside a style sheet, and not to an address: that has a colon, or begins with a slash or a number sign.
+var reference = regexp.MustCompile(`url\(\s*["']?([^"')/#:\s][^"'):\s]*)["']?\s*\)`)
+
 func (a *Assets) add(folder fs.FS, name string) error {
 	content, err := fs.ReadFile(folder, name)
 	if err != nil {
@@ -73,10 +77,16 @@ func (a *Assets) add(folder fs.FS, name string) error {
 	}
 	ext := path.Ext(name)
 	if ext == ".css" {
-		for other, url := range a.urls {
-			for _, quote := range []string{"", `"`, "'"} {
-				content = bytes.ReplaceAll(content, []byte("url("+quote+other+quote+")"), []byte("url("+url+")"))
+		content = reference.ReplaceAllFunc(content, func(found []byte) []byte {
+			other := string(reference.FindSubmatch(found)[1])
+			url, known := a.urls[path.Join(path.Dir(name), other)]
+			if !known {
+				err = fmt.Errorf("%s: no static file %q", name, other)
 			}
+			return []byte("url(" + url + ")")
+		})
+		if err != nil {
+			return err
 		}
 	}
 	sum := sha256.Sum256(content)

@@ -67,7 +67,7 @@ func TestServe(t *testing.T) {
 func TestFolder(t *testing.T) {
 	a, err := static.New(fstest.MapFS{
 		"fonts/a.woff2": {Data: []byte("font")}, "b.webp": {Data: []byte("picture")}, "app.js": {Data: []byte("script")}, "x.bin": {Data: []byte("?")},
-		"a.css": {Data: []byte(`x{src:url("fonts/a.woff2")}y{background:url(b.webp),url('b.webp'),url(other.webp)}`)}, "static.go": {},
+		"a.css": {Data: []byte(`x{src:url("fonts/a.woff2")}y{background:url(b.webp),url('b.webp'),url("/other.webp"),url(data:x),url(#y)}`)}, "static.go": {},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -80,9 +80,19 @@ func TestFolder(t *testing.T) {
 		}
 	}
 	picture := a.URL("b.webp")
-	want := "x{src:url(" + a.URL("fonts/a.woff2") + ")}y{background:url(" + picture + "),url(" + picture + "),url(other.webp)}"
+	want := "x{src:url(" + a.URL("fonts/a.woff2") + ")}y{background:url(" + picture + "),url(" + picture + "),url(\"/other.webp\"),url(data:x),url(#y)}"
 	if got := body(t, get(t, a, http.MethodGet, a.URL("a.css"), "").Body); got != want || a.URL("static.go") != "" {
 		t.Errorf("the style sheet is %s, want %s", got, want)
+	}
+}
+
+// A style sheet that names a file which is not there says so at the start.
+func TestUnknownFile(t *testing.T) {
+	for _, css := range []string{`x{src:url(b.woff2)}`, `x{src: url( "../b.woff2" )}`, `x{src:url('./a.woff2?v')}`} {
+		_, err := static.New(fstest.MapFS{"b.woff2": {}, "fonts/a.woff2": {}, "fonts/a.css": {Data: []byte(css)}})
+		if want := css != `x{src: url( "../b.woff2" )}`; (err != nil) != want || want && !strings.Contains(err.Error(), "fonts/a.css: no static file") {
+			t.Errorf("%s: %v", css, err)
+		}
 	}
 }
 

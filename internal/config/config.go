@@ -57,7 +57,7 @@ func Load(path string, environ []string) (Config, error) {
 	return cfg, nil
 }
 
-// load reads any struct of sections, each of which can Validate itself.
+// load reads any struct of sections. One that can Validate itself does.
 func load(sections any, path string, environ []string) error {
 	file, err := readFile(path)
 	faults, all, variables, unread := unjoin(err), settings(sections), env.ToMap(environ), map[string]bool{}
@@ -78,7 +78,11 @@ func load(sections any, path string, environ []string) error {
 		}
 	}
 	for section, value := range reflect.ValueOf(sections).Elem().Fields() {
-		for _, err := range unjoin(value.Addr().Interface().(interface{ Validate() error }).Validate()) {
+		checked, ok := value.Addr().Interface().(interface{ Validate() error })
+		if !ok {
+			continue
+		}
+		for _, err := range unjoin(checked.Validate()) {
 			about, ok := err.(interface{ Setting() string })
 			i := slices.IndexFunc(all, func(s setting) bool {
 				return ok && s.section == section.Tag.Get("yaml") && s.field.Name == about.Setting()

@@ -50,14 +50,15 @@ type table struct {
 
 // message is what is known of one at start-up: most take no value, so that their text can be given out as it stands.
 type message struct {
-	text               string
-	takesValue, plural bool
+	text   string
+	takes  string // {{.}} if it takes a value, {{ if that has parts
+	plural bool   // it takes a number
 }
 
 // Load reads the messages of the folder. A message that not every language has is an error, and so is one that is there twice.
 func Load(folder fs.FS) (*Catalog, error) {
 	bundle := i18n.NewBundle(language.English)
-	bundle.RegisterUnmarshalFunc("toml", toml.Unmarshal)
+	bundle.RegisterUnmarshalFunc("toml", unmarshal)
 	names, err := fs.Glob(folder, "*/*.toml")
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
@@ -87,25 +88,43 @@ func Load(folder fs.FS) (*Catalog, error) {
 	return c, c.complete()
 }
 
+// unmarshal is toml.Unmarshal, and says where a fault is.
+func unmarshal(data []byte, v any) error {
+	err := toml.Unmarshal(data, v)
+	if fault, ok := errors.AsType[*toml.DecodeError](err); ok {
+		line, _ := fault.Position()
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	return err
+}
+
 func (t table) add(messages []*i18n.Message) error {
 	for _, m := range messages {
 		if _, known := t.messages[m.ID]; known {
 			return fmt.Errorf("message %q is there twice", m.ID)
 		}
-		plural := m.One != ""
-		t.messages[m.ID] = message{text: m.Other, takesValue: plural || strings.Contains(m.Other, "{{"), plural: plural}
+		takes := ""
+		for _, value := range []string{"{{", "{{.}}"} {
+			if strings.Contains(m.Other, value) {
+				takes = value
+			}
+		}
+		t.messages[m.ID] = message{text: m.Other, takes: takes, plural: m.One != ""}
 	}
 	return nil
 }
 
-// complete reports each message that one language has and another lacks.
+// complete reports each message that one language has and another lacks, or that takes another value there.
 func (c *Catalog) complete() error {
 	var faults []error
 	for _, has := range c.languages {
 		for _, lacks := range c.languages {
 			for _, key := range slices.Sorted(maps.Keys(c.tables[has].messages)) {
-				if _, ok := c.tables[lacks].messages[key]; !ok {
+				other, ok := c.tables[lacks].messages[key]
+				if !ok {
 					faults = append(faults, fmt.Errorf("message %q is in %q and missing in %q", key, has, lacks))
+				} else if has == c.languages[0] && c.tables[has].messages[key].takes != other.takes {
+					faults = append(faults, fmt.Errorf("message %q takes another value in %q than in %q", key, lacks, has))
 				}
 			}
 		}
@@ -146,7 +165,7 @@ func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("no message %q in language %q", key, lang)
 	}
-	if !m.takesValue {
+	if m.takes == "" && !m.plural {
 		return m.text, nil
 	}
 	if len(value) != 1 {

@@ -1,6 +1,7 @@
 package i18n_test
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,6 +26,28 @@ func load(t testing.TB) *i18n.Catalog {
 
 // speaks reports whether a language is there: a fork may have taken it away.
 func speaks(c *i18n.Catalog, lang string) bool { return slices.Contains(c.Languages(), lang) }
+
+// What is wrong with the messages is said at the start: which file, which line or which message.
+func TestLoadFaults(t *testing.T) {
+	for name, test := range map[string]struct{ en, de, want string }{
+		"no TOML":       {"\"a.b\" = \"x\"\nnonsense", "", "read en/a.toml: line 2: "},
+		"missing":       {`"a.b" = "x"`, `"a.c" = "x"`, `message "a.b" is in "en" and missing in "de"`},
+		"another value": {`"a.b" = "x {{.}}"`, `"a.b" = "x {{.Name}}"`, `message "a.b" takes another value in "de" than in "en"`},
+		"no value":      {`"a.b" = "x {{.}}"`, `"a.b" = "x"`, `message "a.b" takes another value in "de" than in "en"`},
+		"no plural":     {`"a.b" = { one = "one", other = "{{.}}" }`, `"a.b" = { other = "x" }`, `message "a.b" takes another value in "de" than in "en"`},
+		"right":         {`"a.b" = { one = "one", other = "{{.}}" }`, `"a.b" = { other = "x {{.}}" }`, ""},
+		"twice":         {`"a.b" = "x"`, `"a.b" = "x"`, `message "a.b" is there twice`},
+	} {
+		folder := fstest.MapFS{"en/a.toml": {Data: []byte(test.en)}, "de/a.toml": {Data: []byte(test.de)}}
+		if name == "twice" {
+			folder["en/b.toml"] = folder["en/a.toml"]
+		}
+		_, err := i18n.Load(folder)
+		if got := fmt.Sprint(err); (err == nil) != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%s: %v, want %s", name, err, test.want)
+		}
+	}
+}
 
 func TestMatch(t *testing.T) {
 	c := load(t)

@@ -30,8 +30,12 @@ func site(app routes.App, messages, files, pages fs.FS) (handler http.Handler, e
 // and stays. A mistake in a file is the answer, and the browser looks again until it is mended.
 func fromSource(app routes.App, dir string) http.HandlerFunc {
 	folder := func(name string) fs.FS { return os.DirFS(filepath.Join(dir, name)) }
+	build := func() (http.Handler, error) {
+		return site(app, folder("internal/i18n"), folder("static"), folder("templates"))
+	}
+	_, _ = build() // what panics, such as an address that is there twice, does so now
 	return func(w http.ResponseWriter, r *http.Request) {
-		handler, err := site(app, folder("internal/i18n"), folder("static"), folder("templates"))
+		handler, err := build()
 		if err != nil {
 			w.Header().Set("Refresh", "1")
 			http.Error(w, err.Error(), http.StatusInternalServerError)
