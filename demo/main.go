@@ -26,7 +26,7 @@ import (
 
 func main() {
 	var d demo
-	flag.StringVar(&d.app, "app", "localhost:3000", "where the application listens")
+	flag.StringVar(&d.app, "app", "localhost:3000", "where the application listens; with -provider-only also its URL, such as https://localhost:8443")
 	flag.StringVar(&d.provider, "provider", "localhost:3001", "where the provider listens")
 	flag.BoolVar(&d.providerOnly, "provider-only", false, "run the provider alone, for an application that is started apart")
 	flag.BoolVar(&d.dev, "dev", false, "show changes of templates, messages and static files at once, and restart the application when Go code changes")
@@ -49,6 +49,9 @@ type demo struct {
 func (d demo) run(ctx context.Context, out io.Writer) error {
 	app, provider := withHost(d.app), withHost(d.provider)
 	appURL, endpoint := "http://"+app, "http://"+provider
+	if d.providerOnly && strings.Contains(d.app, "://") { // behind a proxy, say
+		appURL = d.app
+	}
 	options := authtest.Demo(endpoint, appURL)
 	logto, err := authtest.Start(provider, endpoint, options)
 	if err != nil {
@@ -56,8 +59,11 @@ func (d demo) run(ctx context.Context, out io.Writer) error {
 	}
 	defer logto.Close()
 	if d.providerOnly {
-		fmt.Fprintf(out, "# for an application at %s\nexport LOGTO_ENDPOINT=%s LOGTO_APP_ID=%s LOGTO_APP_SECRET=%s\n",
-			appURL, endpoint, options.Apps[0].ID, options.Apps[0].Secret)
+		text := "# for an application at " + appURL + "\n"
+		for _, variable := range client(endpoint, options) {
+			text += "export " + strings.Replace(variable, "=", "='", 1) + "'\n"
+		}
+		fmt.Fprint(out, text)
 		<-ctx.Done()
 		return nil
 	}

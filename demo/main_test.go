@@ -140,18 +140,21 @@ func visit(t *testing.T, person *http.Client, address string, form url.Values) s
 // TestProviderOnly: an application that is started with what it prints has a provider.
 func TestProviderOnly(t *testing.T) {
 	app, provider := free(t), free(t)
-	text, stop := start(t, demo{app: app, provider: provider, providerOnly: true})
-	printed := regexp.MustCompile(`(?m)^export LOGTO_ENDPOINT=(\S+) LOGTO_APP_ID=(\S+) LOGTO_APP_SECRET=(\S+)$`).FindStringSubmatch(text)
-	if len(printed) == 0 {
-		t.Fatalf("it prints %s", text)
+	text, stop := start(t, demo{app: "https://" + app, provider: provider, providerOnly: true})
+	printed := map[string]string{}
+	for _, found := range regexp.MustCompile(`(?m)^export (\w+)='(.*)'$`).FindAllStringSubmatch(text, -1) {
+		printed[found[1]] = strings.TrimSpace(found[2])
 	}
-	client, err := auth.New(auth.Config{Endpoint: printed[1], AppID: printed[2], AppSecret: auth.Secret(printed[3])})
+	if !strings.Contains(printed["LOGTO_SCOPES"], auth.ScopeOrganizations) || printed["LOGTO_RESOURCES"] == "" {
+		t.Errorf("it prints %s", text)
+	}
+	client, err := auth.New(auth.Config{Endpoint: printed["LOGTO_ENDPOINT"], AppID: printed["LOGTO_APP_ID"], AppSecret: auth.Secret(printed["LOGTO_APP_SECRET"])})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	session := client.Session(new(authtest.Memory))
-	address, err := session.SignIn(t.Context(), auth.SignInOptions{RedirectURI: "http://" + app + "/callback"})
+	address, err := session.SignIn(t.Context(), auth.SignInOptions{RedirectURI: "https://" + app + "/callback"})
 	if err != nil {
 		t.Fatal(err)
 	}

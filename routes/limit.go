@@ -39,10 +39,14 @@ func (app App) throttle(c *gin.Context) {
 func (app App) clientAddress(c *gin.Context) netip.Prefix {
 	address := parseAddress(c.ClientIP())
 	peer := parseAddress(c.RemoteIP())
-	isProxy := app.isProxy(address) ||
-		app.secure() && len(app.Proxies) == 0 ||
-		c.GetHeader("X-Forwarded-For") != "" && !app.Trusts(c.Request) && (peer.IsPrivate() || peer.IsLoopback())
-	if isProxy || !address.IsValid() {
+	isUnknown := c.GetHeader("X-Forwarded-For") != "" && !app.Trusts(c.Request) && (peer.IsPrivate() || peer.IsLoopback())
+	switch {
+	case isUnknown:
+		app.warnOnce("a proxy is not in TRUSTED_PROXIES: RATE_LIMIT does not count what comes through it", peer)
+	case !app.secure() && c.GetHeader("X-Forwarded-Proto") == "https" && app.Trusts(c.Request):
+		app.warnOnce("a proxy speaks https with browsers, and BASE_URL does not begin with https:", peer)
+	}
+	if isUnknown || app.isProxy(address) || app.secure() && len(app.Proxies) == 0 || !address.IsValid() {
 		return netip.Prefix{}
 	}
 	bits := 64
@@ -51,6 +55,13 @@ func (app App) clientAddress(c *gin.Context) netip.Prefix {
 	}
 	network, _ := address.Prefix(bits) // valid, by what is above
 	return network
+}
+
+// warnOnce tells the operator what is wrong with the settings, at the first request that shows it.
+func (app App) warnOnce(fault string, proxy netip.Addr) {
+	if _, told := app.faults.LoadOrStore(fault, true); !told {
+		app.Log.Warn(fault, "proxy", proxy)
+	}
 }
 
 // Trusts reports whether a request comes from a trusted proxy, so that what it says of the client and of its trace counts.

@@ -96,6 +96,34 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
+// TestProxyFaults: what a request shows of wrong settings is said once.
+func TestProxyFaults(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for name, tt := range map[string]struct{ peer, header, value, want string }{
+		"an unknown proxy": {"192.168.1.1:1", "X-Forwarded-For", "198.51.100.1", "TRUSTED_PROXIES"},
+		"https outside":    {"10.1.2.3:1", "X-Forwarded-Proto", "https", "BASE_URL"},
+		"a stranger":       {"203.0.113.7:1", "X-Forwarded-For", "198.51.100.1", ""},
+		"http outside":     {"10.1.2.3:1", "X-Forwarded-Proto", "http", ""},
+	} {
+		s := limited(t, 60, func(app *App) { app.BaseURL, app.Proxies = "http://a.example", trusted })
+		for range 3 {
+			s.from(tt.peer, http.MethodGet, "/sign-in", tt.header, tt.value)
+		}
+		warnings := 0
+		for line := range strings.Lines(s.log.text()) {
+			if strings.Contains(line, `"level":"WARN"`) {
+				warnings++
+				if !strings.Contains(line, tt.want) {
+					t.Errorf("%s: %s", name, line)
+				}
+			}
+		}
+		if (warnings == 1) != (tt.want != "") || warnings > 1 {
+			t.Errorf("%s: %d warnings", name, warnings)
+		}
+	}
+}
+
 // TestLimit: the five addresses share one count for each client, and nothing else is counted.
 func TestLimit(t *testing.T) {
 	s := limited(t, 5)

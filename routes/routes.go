@@ -42,6 +42,7 @@ type App struct {
 	crossOrigin *http.CrossOriginProtection
 	engine      *gin.Engine // of all addresses
 	welcome     *sync.Map   // by language: the home page of a visitor
+	faults      *sync.Map   // that the operator was told of
 }
 
 // read are the methods of a page. HEAD is for monitors, and net/http leaves the body out. Sign-in and callback do something, so they
@@ -61,7 +62,7 @@ func New(app App) http.Handler {
 	app.trustProxies(r)
 	app.headers = app.hardened()
 	app.crossOrigin = newCrossOrigin(app.BaseURL)
-	app.engine, app.welcome = r, new(sync.Map)
+	app.engine, app.welcome, app.faults = r, new(sync.Map), new(sync.Map)
 	r.Use(
 		app.identify,          // outermost: its ID and log line are for every request, with the final status
 		app.bound,             // nothing waits for ever; before recover, whose answer must still find the request alive
@@ -95,7 +96,7 @@ func New(app App) http.Handler {
 	site.POST("/sign-out", app.handle(app.signOut))
 	r.POST("/language", app.handle(app.setLanguage))
 
-	// For people who are signed in. A page of your own goes here: protected.GET("/protected/mine", app.handle(app.mine)).
+	// For people who are signed in.
 	protected := site.Group("/", app.Authenticated())
 	protected.Match(read, "/protected/sessions", app.handle(app.sessions))
 	protected.POST("/protected/sessions", app.handle(app.endSessions))
@@ -108,5 +109,8 @@ func New(app App) http.Handler {
 	site.Match(read, "/protected/userinfo", app.Authenticated(FetchUserInfo), app.handle(app.userInfo))
 	app.tokensRoutes(r, protected)
 	app.accessRoutes(site)
+
+	// Your own: protected.GET("/protected/mine", app.handle(app.mine)). Later versions of the starter add nothing here.
+
 	return r
 }

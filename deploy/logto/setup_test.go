@@ -104,11 +104,16 @@ func (m *machine) file(name string) string { return folder(m.env["CREDENTIALS_DI
 func TestFresh(t *testing.T) {
 	m := newMachine(t)
 	out := m.mustRun(t)
+	made := newSample("http://localhost:3000", "", "", "ada", "")
+	var resources []string
+	for _, r := range made.resources {
+		resources = append(resources, r.indicator)
+	}
 	app := m.tables["/api/applications"][0]
 	for name, want := range map[string]string{
 		"app_id": app["id"].(string), "app_secret": "value of Default secret",
-		"resources":   "https://shopping.your-app.com/api https://store.your-app.com/api",
-		"webhook_key": "key of Gin starter", "account_center": "true",
+		"resources":   strings.Join(resources, " "),
+		"webhook_key": "key of " + made.webhook.name, "account_center": "true",
 	} {
 		if got := m.file(name); got != want {
 			t.Errorf("file %s = %q, want %q", name, got, want)
@@ -126,7 +131,7 @@ func TestFresh(t *testing.T) {
 	if got, _ := json.Marshal(app["oidcClientMetadata"]); string(got) != want {
 		t.Errorf("application: %s", got)
 	}
-	want = `{"config":{"url":"http://app:3000/webhooks/logto"},"events":["User.SuspensionStatus.Updated","User.Deleted","User.Data.Updated","PostResetPassword","Organization.Membership.Updated"],"name":"Gin starter"}`
+	want = `{"config":{"url":"http://app:3000/webhooks/logto"},"events":["User.SuspensionStatus.Updated","User.Deleted","User.Data.Updated","PostResetPassword","Organization.Membership.Updated"],"name":"` + made.webhook.name + `"}`
 	if got := m.tables["/api/hooks"]; len(got) != 1 || asJSON(without(got[0], "id", "signingKey")) != want {
 		t.Errorf("webhooks: %v", got)
 	}
@@ -148,7 +153,7 @@ func TestFresh(t *testing.T) {
 		"/api/organizations/Acme <nil> <nil> <nil>/users":                                       "<nil> Ada",
 		"/api/organizations/Acme <nil> <nil> <nil>/users/Ada Lovelace <nil> ada <nil>/roles":    "admin",
 		"/api/resources/Store API https://store.your-app.com/api <nil> <nil>/scopes":            "read:orders read:products write:products",
-		"/api/applications/Gin starter <nil> <nil> Traditional/secrets":                         "Default",
+		"/api/applications/" + made.app.name + " <nil> <nil> Traditional/secrets":               "Default",
 	} {
 		related, _ := state[relation].(map[string]any)
 		var got []string
@@ -325,7 +330,7 @@ func byHand() map[string]func(*machine) {
 		},
 		"another application of that name": func(m *machine) {
 			delete(m.tables, "/api/applications")
-			m.add("/api/applications", row{"name": "Gin starter", "type": "MachineToMachine"})
+			m.add("/api/applications", row{"name": newSample("", "", "", "ada", "").app.name, "type": "MachineToMachine"})
 		},
 		"application secret replaced": func(m *machine) {
 			at := "/api/applications/" + first(m, "/api/applications")["id"].(string) + "/secrets"

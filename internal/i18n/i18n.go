@@ -122,7 +122,7 @@ func (c *Catalog) complete() error {
 			for _, key := range slices.Sorted(maps.Keys(c.tables[has].messages)) {
 				other, ok := c.tables[lacks].messages[key]
 				if !ok {
-					faults = append(faults, fmt.Errorf("message %q is in %q and missing in %q", key, has, lacks))
+					faults = append(faults, fmt.Errorf("message %q is in %q and missing in %q: add it, or remove internal/i18n/%s", key, has, lacks, lacks))
 				} else if has == c.languages[0] && c.tables[has].messages[key].takes != other.takes {
 					faults = append(faults, fmt.Errorf("message %q takes another value in %q than in %q", key, lacks, has))
 				}

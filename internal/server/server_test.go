@@ -218,8 +218,13 @@ func TestRunTellsWhere(t *testing.T) {
 	lines := make(lineWriter, 100)
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, cfg, slog.New(slog.NewTextHandler(lines, nil)), nil) }()
-	if line := <-lines; !strings.Contains(line, "msg=listening address=127.0.0.1:") || !strings.Contains(line, "open="+cfg.Server.BaseURL) {
-		t.Errorf("first line %s", line)
+	select {
+	case line := <-lines:
+		if !strings.Contains(line, "msg=listening address=127.0.0.1:") || !strings.Contains(line, "open="+cfg.Server.BaseURL) {
+			t.Errorf("first line %s", line)
+		}
+	case err := <-done:
+		t.Fatal(err)
 	}
 	cancel()
 	if err := <-done; err != nil {
