@@ -116,7 +116,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, direct := range c.DirectSignIn {
-		if _, err := parseDirectSignIn(direct); err != nil {
+		if !parseDirectSignIn(direct).isValid() {
 			fault("DirectSignIn", "holds %q, which is neither social:<target> nor sso:<connector ID>", direct)
 		}
 	}
@@ -212,7 +212,7 @@ func (c *Client) DirectSignIn(name string) *DirectSignIn {
 	if !slices.Contains(c.config.DirectSignIn, name) {
 		return nil
 	}
-	direct, _ := parseDirectSignIn(name) // which Validate has done
+	direct := parseDirectSignIn(name)
 	return &direct
 }
 

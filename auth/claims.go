@@ -317,8 +317,7 @@ func (c AccessTokenClaims) Scopes() []string { return strings.Fields(c.Scope.Val
 
 // HasScopes reports whether all of them were granted.
 func (c AccessTokenClaims) HasScopes(scopes ...string) bool {
-	granted := c.Scopes()
-	return !slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(granted, s) })
+	return areAmong(scopes, c.Scopes()...)
 }
 
 const organizationAudience = "urn:logto:organization:"

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -71,13 +70,13 @@ type DirectSignIn struct {
 }
 
 // parseDirectSignIn reads Logto's own form of it, "social:google".
-func parseDirectSignIn(text string) (DirectSignIn, error) {
+func parseDirectSignIn(text string) DirectSignIn {
 	method, target, _ := strings.Cut(text, ":")
-	d := DirectSignIn{method, target}
-	if method != "social" && method != "sso" || target == "" || strings.ContainsAny(target, " :") {
-		return d, fmt.Errorf("%w: direct sign-in %q", ErrInvalidOption, text)
-	}
-	return d, nil
+	return DirectSignIn{method, target}
+}
+
+func (d DirectSignIn) isValid() bool {
+	return (d.Method == "social" || d.Method == "sso") && d.Target != "" && !strings.ContainsAny(d.Target, " :")
 }
 
 // SignInOptions say how a sign-in goes. Only RedirectURI is required.
@@ -119,57 +118,48 @@ var reserved = []string{
 
 // validate refuses what Logto would answer with an error, or by discarding all of its own parameters.
 func (o SignInOptions) validate() error {
-	known := func(kind string, value string, all ...string) error {
-		if value == "" || slices.Contains(all, value) {
-			return nil
-		}
-		return fmt.Errorf("%w: %s %q", ErrInvalidOption, kind, value)
+	problem := ""
+	reservedAt := slices.IndexFunc(reserved, o.Extra.Has)
+	switch u, err := url.Parse(o.RedirectURI); {
+	case err != nil || !u.IsAbs() || u.Fragment != "":
+		problem = "redirect URI is not absolute"
+	case !areAmong(o.Prompt, PromptNone, PromptLogin, PromptConsent):
+		problem = fmt.Sprintf("prompt %q", o.Prompt)
+	case slices.Contains(o.Prompt, PromptNone) && len(o.Prompt) > 1:
+		problem = "prompt none goes with no other"
+	case !areAmong([]FirstScreen{o.FirstScreen}, "", FirstScreenSignIn, FirstScreenRegister, FirstScreenResetPassword,
+		FirstScreenIdentifierSignIn, FirstScreenIdentifierRegister, FirstScreenSingleSignOn):
+		problem = fmt.Sprintf("first screen %q", o.FirstScreen)
+	case !areAmong([]InteractionMode{o.InteractionMode}, "", InteractionModeSignIn, InteractionModeSignUp):
+		problem = fmt.Sprintf("interaction mode %q", o.InteractionMode)
+	case !areAmong(o.Identifiers, IdentifierUsername, IdentifierEmail, IdentifierPhone):
+		problem = fmt.Sprintf("identifier %q", o.Identifiers)
+	case o.DirectSignIn != nil && !o.DirectSignIn.isValid():
+		problem = fmt.Sprintf("direct sign-in %q", *o.DirectSignIn)
+	case !every(o.UILocales, isLanguageTag):
+		problem = "a UI locale is not a language tag"
+	case !every(o.ACRValues, isScope): // the same alphabet
+		problem = "an acr value"
+	case o.OneTimeToken != "" && o.LoginHint == "":
+		problem = "a one-time token needs the login hint"
+	case len(o.ReturnTo) > maxReturnTo:
+		problem = fmt.Sprintf("return to is longer than %d bytes", maxReturnTo)
+	case o.MaxAge < 0 || o.MaxAge%time.Second != 0:
+		problem = "max age is not in whole seconds"
+	case reservedAt >= 0:
+		problem = fmt.Sprintf("the parameter %q is reserved", reserved[reservedAt])
+	default:
+		return nil
 	}
-	var faults []error
-	if u, err := url.Parse(o.RedirectURI); err != nil || !u.IsAbs() || u.Fragment != "" {
-		faults = append(faults, fmt.Errorf("%w: redirect URI is not absolute", ErrInvalidOption))
-	}
-	for _, p := range o.Prompt {
-		faults = append(faults, known("prompt", string(p), string(PromptNone), string(PromptLogin), string(PromptConsent)))
-	}
-	if slices.Contains(o.Prompt, PromptNone) && len(o.Prompt) > 1 {
-		faults = append(faults, fmt.Errorf("%w: prompt none goes with no other", ErrInvalidOption))
-	}
-	for _, i := range o.Identifiers {
-		faults = append(faults, known("identifier", string(i), string(IdentifierUsername), string(IdentifierEmail), string(IdentifierPhone)))
-	}
-	faults = append(faults,
-		known("first screen", string(o.FirstScreen), string(FirstScreenSignIn), string(FirstScreenRegister),
-			string(FirstScreenResetPassword), string(FirstScreenIdentifierSignIn),
-			string(FirstScreenIdentifierRegister), string(FirstScreenSingleSignOn)),
-		known("interaction mode", string(o.InteractionMode), string(InteractionModeSignIn), string(InteractionModeSignUp)))
-	if d := o.DirectSignIn; d != nil {
-		faults = append(faults, known("direct sign-in method", d.Method, "social", "sso"))
-		if d.Method == "" || d.Target == "" {
-			faults = append(faults, fmt.Errorf("%w: direct sign-in needs a method and a target", ErrInvalidOption))
-		}
-	}
-	if slices.ContainsFunc(o.UILocales, func(tag string) bool { return !isLanguageTag(tag) }) {
-		faults = append(faults, fmt.Errorf("%w: a UI locale is not a language tag", ErrInvalidOption))
-	}
-	if slices.ContainsFunc(o.ACRValues, func(value string) bool { return !isScope(value) }) { // the same alphabet
-		faults = append(faults, fmt.Errorf("%w: an acr value", ErrInvalidOption))
-	}
-	if o.OneTimeToken != "" && o.LoginHint == "" {
-		faults = append(faults, fmt.Errorf("%w: a one-time token needs the login hint", ErrInvalidOption))
-	}
-	if len(o.ReturnTo) > maxReturnTo {
-		faults = append(faults, fmt.Errorf("%w: return to is longer than %d bytes", ErrInvalidOption, maxReturnTo))
-	}
-	if o.MaxAge < 0 || o.MaxAge%time.Second != 0 {
-		faults = append(faults, fmt.Errorf("%w: max age is not in whole seconds", ErrInvalidOption))
-	}
-	for name := range o.Extra {
-		if slices.Contains(reserved, name) {
-			faults = append(faults, fmt.Errorf("%w: the parameter %q is reserved", ErrInvalidOption, name))
-		}
-	}
-	return cmp.Or(faults...)
+	return fmt.Errorf("%w: %s", ErrInvalidOption, problem)
+}
+
+func every[T any](values []T, is func(T) bool) bool {
+	return !slices.ContainsFunc(values, func(value T) bool { return !is(value) })
+}
+
+func areAmong[S ~string](values []S, known ...S) bool {
+	return every(values, func(value S) bool { return slices.Contains(known, value) })
 }
 
 // isLanguageTag tells whether s may be one: letters, digits and hyphens (RFC 5646 §2.1).

@@ -182,7 +182,7 @@ func (c *Client) allowed(t target) error {
 	if strings.ContainsFunc(t.organization, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return fmt.Errorf("%w: organization ID", ErrInvalidOption)
 	}
-	if slices.ContainsFunc(t.scopes, func(s string) bool { return !isScope(s) }) {
+	if !every(t.scopes, isScope) {
 		return fmt.Errorf("%w: scope", ErrInvalidOption)
 	}
 	return nil
