@@ -10,6 +10,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 )
 
 // CallbackResult is what became of a sign-in.
@@ -186,14 +187,28 @@ func (c *Client) checkResponse(p *provider, query url.Values) error {
 
 // exchange spends the code (RFC 6749 §4.1.3).
 func (c *Client) exchange(ctx context.Context, p *provider, code string, pending pendingSignIn) (*oauth2.Token, error) {
-	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, c.http), callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	var token *oauth2.Token
-	err := c.withSecret(func(secret string) (err error) {
-		config := c.oauth(p, secret)
-		config.RedirectURL = pending.RedirectURI
-		token, err = config.Exchange(ctx, code, oauth2.VerifierOption(pending.verifier()))
-		return providerError(ctx, "exchange code", err)
+	return c.requestToken(ctx, p, "exchange code", url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {pending.RedirectURI}, "code_verifier": {pending.verifier()},
+	})
+}
+
+// requestToken asks the token endpoint. x/oauth2's own exchange and refresh have no place for Logto's parameters; its client
+// credentials grant lets them be set, and the grant type with them. The authentication style is fixed: to detect it, x/oauth2
+// would repeat a failed request and so spend a code or a refresh token twice.
+func (c *Client) requestToken(ctx context.Context, p *provider, step string, parameters url.Values) (token *oauth2.Token, err error) {
+	ctx = oidc.ClientContext(ctx, c.http)
+	err = c.withSecret(func(secret string) (err error) {
+		config := clientcredentials.Config{
+			ClientID:       c.config.AppID,
+			ClientSecret:   secret,
+			TokenURL:       p.TokenEndpoint,
+			AuthStyle:      oauth2.AuthStyleInHeader,
+			EndpointParams: parameters,
+		}
+		token, err = config.Token(ctx)
+		return providerError(ctx, step, err)
 	})
 	return token, err
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"golang.org/x/oauth2"
 )
 
 const (
@@ -94,21 +93,8 @@ func (v *Verifier) Ready(ctx context.Context) error {
 	return err
 }
 
-// oauth is the OAuth 2.0 view on the provider. The authentication style is fixed: to detect it, x/oauth2 would repeat
-// a failed request and so spend a code or a refresh token twice.
-func (c *Client) oauth(p *provider, secret string) *oauth2.Config {
-	return &oauth2.Config{
-		ClientID:     c.config.AppID,
-		ClientSecret: secret,
-		Endpoint: oauth2.Endpoint{
-			AuthURL:   p.AuthorizationEndpoint,
-			TokenURL:  p.TokenEndpoint,
-			AuthStyle: oauth2.AuthStyleInHeader,
-		},
-	}
-}
-
-// newHTTPClient bounds every answer, and follows no redirect: no endpoint of Logto's redirects a server, and a followed
+// newHTTPClient sends requests for Endpoint to InternalEndpoint instead, if there is one, under the same Host. It fails the
+// reading of an answer past maxAnswer, and follows no redirect: no endpoint of Logto's redirects a server, and a followed
 // one could take the application's secret along.
 func newHTTPClient(config Config) *http.Client {
 	transport := config.Transport
@@ -123,42 +109,26 @@ func newHTTPClient(config Config) *http.Client {
 	if config.WrapTransport != nil {
 		transport = config.WrapTransport(transport)
 	}
+	from, _ := url.Parse(config.Endpoint) // both were validated
+	to, _ := url.Parse(config.InternalEndpoint)
 	return &http.Client{
-		Transport:     bounded{next: inward(transport, config.Endpoint, config.InternalEndpoint)},
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if config.InternalEndpoint != "" && r.URL.Scheme == from.Scheme && r.URL.Host == from.Host {
+				r = r.Clone(r.Context())
+				r.Host = from.Host
+				r.URL.Scheme, r.URL.Host = to.Scheme, to.Host
+			}
+			response, err := transport.RoundTrip(r)
+			if err == nil {
+				response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
+			}
+			return response, err
+		}),
 		Timeout:       2 * refreshTimeout, // a net below the contexts of the single calls, which are all shorter
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// bounded fails the reading of an answer past maxAnswer.
-type bounded struct{ next http.RoundTripper }
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := b.next.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswer)
-	return response, nil
-}
-
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// inward sends requests for endpoint to the address internal instead, under the same Host.
-func inward(next http.RoundTripper, endpoint, internal string) http.RoundTripper {
-	if internal == "" {
-		return next
-	}
-	from, _ := url.Parse(endpoint) // both were validated
-	to, _ := url.Parse(internal)
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		if r.URL.Scheme == from.Scheme && r.URL.Host == from.Host {
-			r = r.Clone(r.Context())
-			r.Host = from.Host
-			r.URL.Scheme, r.URL.Host = to.Scheme, to.Host
-		}
-		return next.RoundTrip(r)
-	})
-}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -225,9 +226,7 @@ func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, er
 	}
 	pending.state, pending.secret = s.storage.SealSignIn(value.Bytes())
 	query := address.Query()
-	for name, values := range s.client.authorizationRequest(options, pending) {
-		query[name] = values
-	}
+	maps.Copy(query, s.client.authorizationRequest(options, pending))
 	address.RawQuery = query.Encode()
 	return address.String(), nil
 }
@@ -261,7 +260,7 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 	if o.MaxAge > 0 {
 		maxAge = strconv.Itoa(int(o.MaxAge / time.Second))
 	}
-	for name, value := range map[string]string{
+	setAll(query, map[string]string{
 		"prompt":           join(o.Prompt),
 		"first_screen":     string(o.FirstScreen),
 		"interaction_mode": string(o.InteractionMode),
@@ -273,15 +272,18 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 		"ui_locales":       join(o.UILocales),
 		"max_age":          maxAge,
 		"acr_values":       join(o.ACRValues),
-	} {
+	})
+	maps.Copy(query, o.Extra)
+	return query
+}
+
+// setAll sets the parameters that have a value.
+func setAll(query url.Values, parameters map[string]string) {
+	for name, value := range parameters {
 		if value != "" {
 			query.Set(name, value)
 		}
 	}
-	for name, values := range o.Extra {
-		query[name] = values
-	}
-	return query
 }
 
 // join writes a list as OAuth does, separated by spaces.

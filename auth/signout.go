@@ -166,19 +166,16 @@ func (c *Client) endSessionURL(p *provider, hint string, options SignOutOptions)
 		return options.PostLogoutRedirectURI
 	}
 	query := address.Query()
-	query.Set("client_id", c.config.AppID)
-	for name, value := range map[string]string{
+	if len(hint) > maxHint {
+		hint = ""
+	}
+	setAll(query, map[string]string{
+		"client_id":                c.config.AppID,
 		"post_logout_redirect_uri": options.PostLogoutRedirectURI,
 		"state":                    options.State,
 		"ui_locales":               join(options.UILocales),
-	} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	if hint != "" && len(hint) <= maxHint {
-		query.Set("id_token_hint", hint)
-	}
+		"id_token_hint":            hint,
+	})
 	address.RawQuery = query.Encode()
 	return address.String()
 }

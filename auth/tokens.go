@@ -14,9 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
 const (
@@ -393,34 +391,18 @@ func (p Profile) sameRights(q IDTokenClaims) bool {
 	return p.Roles == q.Roles && p.Organizations == q.Organizations && p.OrganizationRoles == q.OrganizationRoles
 }
 
-// refresh is the request (RFC 6749 §6, with RFC 8707's resource and Logto's organization_id). x/oauth2's own refresh
-// has no place for these; its client credentials grant lets the parameters be set, and the grant type with them.
+// refresh is the request (RFC 6749 §6, with RFC 8707's resource and Logto's organization_id).
 func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, t target) (*oauth2.Token, error) {
 	if refreshToken == "" {
 		return nil, fmt.Errorf("%w: no refresh token", ErrSignInRequired)
 	}
 	parameters := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}}
-	for name, value := range map[string]string{
+	setAll(parameters, map[string]string{
 		"resource":        t.resource,
 		"organization_id": t.organization,
 		"scope":           strings.Join(t.scopes, " "),
-	} {
-		if value != "" {
-			parameters.Set(name, value)
-		}
-	}
-	var token *oauth2.Token
-	err := c.withSecret(func(secret string) (err error) {
-		config := clientcredentials.Config{
-			ClientID:       c.config.AppID,
-			ClientSecret:   secret,
-			TokenURL:       p.TokenEndpoint,
-			AuthStyle:      oauth2.AuthStyleInHeader,
-			EndpointParams: parameters,
-		}
-		token, err = config.Token(oidc.ClientContext(ctx, c.http))
-		return providerError(ctx, "refresh", err)
 	})
+	token, err := c.requestToken(ctx, p, "refresh", parameters)
 	if !errors.Is(ctx.Err(), context.Canceled) { // which says nothing of Logto
 		c.outage.note(isOutage(err))
 	}
