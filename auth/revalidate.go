@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -146,38 +145,24 @@ func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
 }
 
 // outage is what one instance knows of Logto's being down: then only one request tries, from time to time.
-type outage struct {
-	mu   sync.Mutex
-	next time.Time // zero: it is not down
-}
+type outage struct{ next atomic.Int64 } // when to try, in Unix nanoseconds; zero: it is not down
 
 func (o *outage) mayTry() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.next.IsZero() {
-		return true
-	}
-	now := time.Now()
-	if now.Before(o.next) {
-		return false
-	}
-	o.next = now.Add(revalidatePause)
-	return true
+	next, now := o.next.Load(), time.Now()
+	return next == 0 || now.UnixNano() >= next && o.next.CompareAndSwap(next, now.Add(revalidatePause).UnixNano())
 }
 
 // leave gives the try to the next one: this one had nothing to ask.
 func (o *outage) leave() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.next.IsZero() {
-		o.next = time.Now()
+	if next := o.next.Load(); next != 0 {
+		o.next.CompareAndSwap(next, time.Now().UnixNano())
 	}
 }
 
 func (o *outage) note(down bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.next = (time.Time{}); down {
-		o.next = time.Now().Add(revalidatePause)
+	next := int64(0)
+	if down {
+		next = time.Now().Add(revalidatePause).UnixNano()
 	}
+	o.next.Store(next)
 }
