@@ -69,40 +69,33 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if raw == "" {
 		return none, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
 	}
-	claims, payload, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
+	claims, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
 	if err != nil {
 		return none, fmt.Errorf("ID token: %w", err)
 	}
 	if err := s.client.checkAuthentication(claims, pending); err != nil {
 		return none, fmt.Errorf("ID token: %w", err)
 	}
-	set := tokenSet{
+	r := record{asked: time.Now(), tokenSet: tokenSet{
 		RefreshToken: token.RefreshToken,
 		Access:       map[string]storedToken{target{}.key(): stored(token)},
-	}
-	set.setIDToken(raw)
-	return claims, s.start(ctx, claims, payload, set, pending)
+	}}
+	r.setIDToken(raw)
+	return claims, s.start(ctx, claims, r, pending)
 }
 
 // start starts the session. The active organization is as in the one before, if it was the same person's; what another person had
 // granted in the same browser is revoked, as at a sign-out.
-func (s *Session) start(ctx context.Context, claims IDTokenClaims, payload []byte, set tokenSet, pending pendingSignIn) error {
-	var replaced tokenSet
-	before, _ := s.storage.Identity(ctx) // what can't be read is neither kept nor revoked
-	person, _ := personOf(before)
-	if person.Subject != claims.Subject {
-		if person = (Person{}); before != nil {
-			replaced, _ = s.tokens(ctx)
-		}
+func (s *Session) start(ctx context.Context, claims IDTokenClaims, r record, pending pendingSignIn) error {
+	before, _ := s.read(ctx) // what can't be read is neither kept nor revoked
+	var replaced record
+	if before.person.Subject != claims.Subject {
+		before, replaced = record{}, before
 	}
-	names := s.client.organizationNames(ctx, claims, person, Secret(set.Access[target{}.key()].Value))
-	person = claims.person(claims.Subject, person)
-	person.name(names)
-	identity, err := identityOf(time.Now(), person, payload)
-	if err != nil {
-		return err
-	}
-	tokens, err := json.Marshal(set)
+	names := s.client.organizationNames(ctx, claims, before.person, Secret(r.Access[target{}.key()].Value))
+	r.person = claims.person(claims.Subject, before.person)
+	r.person.name(names)
+	identity, tokens, err := r.encode()
 	if err != nil {
 		return err
 	}
@@ -112,12 +105,12 @@ func (s *Session) start(ctx context.Context, claims IDTokenClaims, payload []byt
 	}
 	if !started {
 		// Not in the background: Logto gives the next sign-in of this browser the same grant.
-		if err := s.revokeUnshared(ctx, claims, set); err != nil {
+		if err := s.revokeUnshared(ctx, r); err != nil {
 			s.client.log.WarnContext(ctx, "tokens not revoked", "error", err)
 		}
 		return ErrOvertaken
 	}
-	s.revokeSoon(ctx, before, replaced, 0)
+	s.revokeSoon(ctx, replaced, 0)
 	return nil
 }
 

@@ -43,7 +43,8 @@ func (s *Session) User(ctx context.Context) (*User, error) {
 	}
 	active, _ := person.ActiveOrganization()
 	return &User{Subject: person.Subject, Organization: active, claims: sync.OnceValue(func() (claims IDTokenClaims) {
-		_ = json.Unmarshal(payloadOf(identity), &claims) // it was read before, when it was verified
+		_, _, payload := splitIdentity(identity)
+		_ = json.Unmarshal(payload, &claims) // it was read before, when it was verified
 		return claims
 	})}, nil
 }

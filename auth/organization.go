@@ -32,9 +32,9 @@ func (s *Session) SetOrganization(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	err = s.updatePerson(ctx, func(p *Person) error {
-		p.Active, p.Left = id, ""
-		if _, ok := p.ActiveOrganization(); !ok && id != "" {
+	err = s.update(ctx, func(r *record) error {
+		r.person.Active, r.person.Left = id, ""
+		if _, ok := r.person.ActiveOrganization(); !ok && id != "" {
 			return ErrNotMember
 		}
 		return nil
@@ -52,26 +52,11 @@ func (s *Session) LeftOrganization(ctx context.Context) (name string, err error)
 	if err != nil || person.Left == "" {
 		return "", err
 	}
-	err = s.updatePerson(ctx, func(p *Person) error {
-		name, p.Left = p.Left, ""
+	err = s.update(ctx, func(r *record) error {
+		name, r.person.Left = r.person.Left, ""
 		return nil
 	})
 	return name, err
-}
-
-// updatePerson changes what pages show of the person.
-func (s *Session) updatePerson(ctx context.Context, change func(*Person) error) error {
-	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
-		person, err := personOf(identity)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := change(&person); err != nil {
-			return nil, nil, err
-		}
-		identity, err = identityOf(askedOf(identity), person, payloadOf(identity))
-		return identity, tokens, err
-	})
 }
 
 // person is what pages show of whom the claims are about. What they do not say is as it was before: what the organizations are

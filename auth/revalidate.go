@@ -28,7 +28,8 @@ const (
 // isDue reports whether it is time to ask Logto again.
 func (c *Client) isDue(identity []byte, storage Storage) bool {
 	period := c.config.Revalidate
-	return storage.IsDue() || period > 0 && time.Since(askedOf(identity)) >= period
+	asked, _, _ := splitIdentity(identity)
+	return storage.IsDue() || period > 0 && time.Since(asked) >= period
 }
 
 // revalidate asks Logto who the person is, unless somebody else does, and waits a little for the answer.
@@ -119,14 +120,13 @@ func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
 	if err := json.Unmarshal(body, &now); err != nil {
 		return fmt.Errorf("%w: the answer is not a JSON object of claims", ErrProvider)
 	}
-	return s.update(held, func(identity []byte, set *tokenSet) ([]byte, error) {
-		person, err := personOf(identity)
-		if err != nil || now.Subject != person.Subject {
-			return nil, fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
+	return s.update(held, func(r *record) error {
+		if now.Subject != r.person.Subject {
+			return fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
 		}
 		var claims, answer map[string]json.RawMessage
-		if err := errors.Join(json.Unmarshal(payloadOf(identity), &claims), json.Unmarshal(body, &answer)); err != nil {
-			return nil, err
+		if err := errors.Join(json.Unmarshal(r.payload, &claims), json.Unmarshal(body, &answer)); err != nil {
+			return err
 		}
 		for name := range claims {
 			if value, ok := answer[name]; ok {
@@ -135,12 +135,10 @@ func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
 				delete(claims, name)
 			}
 		}
-		payload, err := json.Marshal(claims)
-		if err != nil {
-			return nil, err
-		}
-		set.IDTokenHeader, set.IDTokenSignature = "", ""
-		return identityOf(time.Now(), now.person(now.Subject, person), payload)
+		r.IDTokenHeader, r.IDTokenSignature = "", ""
+		r.asked, r.person = time.Now(), now.person(now.Subject, r.person)
+		r.payload, err = json.Marshal(claims)
+		return err
 	})
 }
 

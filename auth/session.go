@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,36 +78,64 @@ func (s *Session) identity(ctx context.Context) ([]byte, error) {
 	return identity, nil
 }
 
-// The session's two records: the identity is when Logto was asked last, a line for [Session.Person], and the payload of the
-// ID token as it came; the tokens are a tokenSet. So the claims are stored once, and the ID token can still be put
-// together to the letter.
+// record is both records of a session. The identity is three lines: when Logto was asked last, the [Person], and the payload of
+// the ID token as it came. So the claims are stored once, and the ID token can still be put together to the letter.
+type record struct {
+	asked   time.Time
+	person  Person
+	payload []byte
+	tokenSet
+}
 
 var newline = []byte("\n")
 
-func identityOf(asked time.Time, person Person, payload []byte) ([]byte, error) {
-	line, err := json.Marshal(person)
-	return slices.Concat(strconv.AppendInt(nil, asked.Unix(), 10), newline, line, newline, payload), err
-}
-
-func askedOf(identity []byte) time.Time {
-	text, _, _ := bytes.Cut(identity, newline)
-	seconds, _ := strconv.ParseInt(string(text), 10, 64) // what is no number was asked never
-	return time.Unix(seconds, 0)
+func splitIdentity(identity []byte) (asked time.Time, person, payload []byte) {
+	line, rest, _ := bytes.Cut(identity, newline)
+	person, payload, _ = bytes.Cut(rest, newline)
+	seconds, _ := strconv.ParseInt(string(line), 10, 64) // what is no number was asked never
+	return time.Unix(seconds, 0), person, payload
 }
 
 func personOf(identity []byte) (person Person, err error) {
-	_, rest, _ := bytes.Cut(identity, newline)
-	line, _, _ := bytes.Cut(rest, newline)
+	_, line, _ := splitIdentity(identity)
 	if err := json.Unmarshal(line, &person); err != nil {
 		return Person{}, fmt.Errorf("read identity: %w", err)
 	}
 	return person, nil
 }
 
-func payloadOf(identity []byte) []byte {
-	_, rest, _ := bytes.Cut(identity, newline)
-	_, payload, _ := bytes.Cut(rest, newline)
-	return payload
+// parseRecord reads what can be read, also with an error.
+func parseRecord(identity, tokens []byte) (r record, err error) {
+	var tokensErr error
+	r.person, err = personOf(identity)
+	r.asked, _, r.payload = splitIdentity(identity)
+	r.tokenSet, tokensErr = parseTokens(tokens)
+	return r, errors.Join(err, tokensErr)
+}
+
+func (r record) encode() (identity, tokens []byte, err error) {
+	person, err := json.Marshal(r.person)
+	tokens, tokensErr := json.Marshal(r.tokenSet)
+	asked := strconv.AppendInt(nil, r.asked.Unix(), 10)
+	return bytes.Join([][]byte{asked, person, r.payload}, newline), tokens, errors.Join(err, tokensErr)
+}
+
+func (r record) claims() (claims IDTokenClaims, err error) {
+	err = json.Unmarshal(r.payload, &claims)
+	return claims, err
+}
+
+// setIDToken takes over a verified ID token.
+func (r *record) setIDToken(raw string) {
+	header, rest, _ := strings.Cut(raw, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	r.IDTokenHeader, r.IDTokenSignature = header, signature
+	r.payload, _ = base64.RawURLEncoding.DecodeString(payload) // or it would not have been verified
+}
+
+// idToken puts the ID token together again.
+func (r record) idToken() string {
+	return r.IDTokenHeader + "." + base64.RawURLEncoding.EncodeToString(r.payload) + "." + r.IDTokenSignature
 }
 
 type tokenSet struct {
@@ -155,29 +182,27 @@ func parseTokens(data []byte) (tokenSet, error) {
 	return set, nil
 }
 
-// update changes the token record; see Storage.Update.
-func (s *Session) update(ctx context.Context, change func(identity []byte, set *tokenSet) (newIdentity []byte, err error)) error {
+// read returns of both records what can be read; an error is the Storage's.
+func (s *Session) read(ctx context.Context) (record, error) {
+	tokens, err := s.storage.Tokens(ctx)
+	if err != nil {
+		return record{}, err
+	}
+	identity, err := s.storage.Identity(ctx)
+	r, _ := parseRecord(identity, tokens)
+	return r, err
+}
+
+// update changes both records; see Storage.Update.
+func (s *Session) update(ctx context.Context, change func(r *record) error) error {
 	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
-		set, err := parseTokens(tokens)
+		r, err := parseRecord(identity, tokens)
 		if err != nil {
 			return nil, nil, err
 		}
-		if identity, err = change(identity, &set); err != nil {
+		if err := change(&r); err != nil {
 			return nil, nil, err
 		}
-		data, err := json.Marshal(set)
-		return identity, data, err
+		return r.encode()
 	})
-}
-
-// setIDToken keeps the parts of a verified ID token that its payload, the identity record, lacks.
-func (t *tokenSet) setIDToken(raw string) {
-	header, rest, _ := strings.Cut(raw, ".")
-	_, signature, _ := strings.Cut(rest, ".")
-	t.IDTokenHeader, t.IDTokenSignature = header, signature
-}
-
-// idToken puts the ID token together again.
-func (t *tokenSet) idToken(identity []byte) string {
-	return t.IDTokenHeader + "." + base64.RawURLEncoding.EncodeToString(payloadOf(identity)) + "." + t.IDTokenSignature
 }

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,12 +38,7 @@ type SignOutOptions struct {
 // The tokens are revoked in the background, if that is possible half a minute later, and the person has not signed in
 // again by then. With any other error, the Storage's, the person is still signed in.
 func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, error) {
-	tokens, err := s.storage.Tokens(ctx)
-	if err != nil {
-		return "", fmt.Errorf("sign out: %w", err)
-	}
-	set, _ := parseTokens(tokens) // one that can't be read leaves nothing to revoke, but nobody signed in either
-	identity, err := s.storage.Identity(ctx)
+	r, err := s.read(ctx) // one that can't be read leaves nothing to revoke, but nobody signed in either
 	if err != nil {
 		return "", fmt.Errorf("sign out: %w", err)
 	}
@@ -55,22 +49,22 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	p, err := s.client.provider.get(ctx)
-	switch _, token := set.revocable(); {
+	switch _, token := r.revocable(); {
 	case err != nil:
 	case token != "" && p.RevocationEndpoint != "":
-		err = s.client.revoke(ctx, p, set)
+		err = s.client.revoke(ctx, p, r.tokenSet)
 	default: // nothing else tells whether the browser would find Logto
 		_, err = s.client.provider.within(ctx, recent)
 	}
 	if err != nil {
-		s.revokeSoon(ctx, identity, set, retryRevocation)
+		s.revokeSoon(ctx, r, retryRevocation)
 	}
 	if errors.Is(err, ErrProvider) {
 		return "", fmt.Errorf("sign out: %w", err)
 	}
 	hint := ""
-	if identity != nil && s.client.isHint(ctx, set) {
-		hint = set.idToken(identity)
+	if s.client.isHint(ctx, r.tokenSet) {
+		hint = r.idToken()
 	}
 	return s.client.endSessionURL(p, hint, options), nil
 }
@@ -90,20 +84,18 @@ func (c *Client) isHint(ctx context.Context, set tokenSet) bool {
 const retryRevocation = 30 * time.Second
 
 // revokeSoon revokes the tokens of a session that has ended, in the background: after a while and once more if that fails.
-func (s *Session) revokeSoon(ctx context.Context, identity []byte, set tokenSet, after time.Duration) {
+func (s *Session) revokeSoon(ctx context.Context, r record, after time.Duration) {
 	c := s.client
-	if _, token := set.revocable(); token == "" {
+	if _, token := r.revocable(); token == "" {
 		return
 	}
-	var claims IDTokenClaims
-	_ = json.Unmarshal(payloadOf(identity), &claims) // what can't be read is nobody's
 	const failure = "tokens not revoked"
 	started := c.revocations.run(ctx, failure, func(ctx context.Context, later func(time.Duration)) (err error) {
 		for _, wait := range []time.Duration{after, retryRevocation - after} {
 			if wait > 0 {
 				later(wait)
 			}
-			if err = s.revokeUnshared(ctx, claims, set); err == nil {
+			if err = s.revokeUnshared(ctx, r); err == nil {
 				return nil
 			}
 		}
@@ -116,9 +108,10 @@ func (s *Session) revokeSoon(ctx context.Context, identity []byte, set tokenSet,
 
 // revokeUnshared revokes unless another session would end by that: Logto gives one grant to all sign-ins of a person in one
 // session there, whether it asked for the password or not.
-func (s *Session) revokeUnshared(ctx context.Context, claims IDTokenClaims, set tokenSet) error {
+func (s *Session) revokeUnshared(ctx context.Context, r record) error {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
+	claims, _ := r.claims() // what can't be read is nobody's
 	shared, err := s.storage.HasSession(ctx, claims.Subject, claims.SessionID)
 	if shared || err != nil {
 		return err
@@ -127,7 +120,7 @@ func (s *Session) revokeUnshared(ctx context.Context, claims IDTokenClaims, set 
 	if err != nil {
 		return err
 	}
-	return s.client.revoke(ctx, p, set)
+	return s.client.revoke(ctx, p, r.tokenSet)
 }
 
 // revocable returns the token whose revocation ends the whole grant at Logto.

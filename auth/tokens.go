@@ -152,17 +152,17 @@ func (t Token) Claims() (AccessTokenClaims, error) {
 
 // ClearAccessTokens forgets the access tokens, so that the next call asks Logto again. The person stays signed in.
 func (s *Session) ClearAccessTokens(ctx context.Context) error {
-	return s.clear(ctx, func(set *tokenSet) { clear(set.Access) })
+	return s.clear(ctx, func(r *record) { clear(r.Access) })
 }
 
 // ClearAllTokens forgets the refresh token too: the person stays signed in here until Logto is to be asked again, which nobody
 // can then, and any further token needs a new sign-in. It does not revoke them at Logto; SignOut does.
 func (s *Session) ClearAllTokens(ctx context.Context) error {
-	return s.clear(ctx, func(set *tokenSet) { clear(set.Access); set.RefreshToken = "" })
+	return s.clear(ctx, func(r *record) { clear(r.Access); r.RefreshToken = "" })
 }
 
-func (s *Session) clear(ctx context.Context, change func(*tokenSet)) error {
-	err := s.update(ctx, func(identity []byte, set *tokenSet) ([]byte, error) { change(set); return identity, nil })
+func (s *Session) clear(ctx context.Context, change func(*record)) error {
+	err := s.update(ctx, func(r *record) error { change(r); return nil })
 	if err != nil {
 		return fmt.Errorf("clear tokens: %w", err)
 	}
@@ -226,9 +226,9 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 
 // dropOrganization forgets every token within an organization that the person has left.
 func (s *Session) dropOrganization(held context.Context, id string) error {
-	return s.update(held, func(identity []byte, set *tokenSet) ([]byte, error) {
-		maps.DeleteFunc(set.Access, func(key string, _ storedToken) bool { return organizationOf(key) == id })
-		return identity, nil
+	return s.update(held, func(r *record) error {
+		maps.DeleteFunc(r.Access, func(key string, _ storedToken) bool { return organizationOf(key) == id })
+		return nil
 	})
 }
 
@@ -243,7 +243,7 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 	if isInvalidGrant(err) {
 		// Perhaps a holder whose lock had run out was faster. Then its token is the one to use; Update is sure to see it.
 		var again tokenSet
-		readErr := s.update(ctx, func(identity []byte, now *tokenSet) ([]byte, error) { again = *now; return identity, nil })
+		readErr := s.update(ctx, func(r *record) error { again = r.tokenSet; return nil })
 		if readErr != nil {
 			return Token{}, fmt.Errorf("read tokens: %w", readErr)
 		}
@@ -287,11 +287,11 @@ func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) e
 		if held.Err() != nil {
 			saving = ctx
 		}
-		err := s.update(saving, func(identity []byte, set *tokenSet) ([]byte, error) {
-			if set.RefreshToken == used {
-				set.RefreshToken = rotated
+		err := s.update(saving, func(r *record) error {
+			if r.RefreshToken == used {
+				r.RefreshToken = rotated
 			}
-			return identity, nil
+			return nil
 		})
 		if err == nil {
 			return nil
@@ -312,12 +312,11 @@ func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) e
 // the session ends.
 func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token, refreshToken string) (Token, error) {
 	var claims IDTokenClaims
-	var payload []byte
 	var names []Organization
 	raw, _ := token.Extra("id_token").(string)
 	if raw != "" {
 		var err error
-		if claims, payload, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
+		if claims, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
 			return Token{}, fmt.Errorf("ID token of a refresh: %w", err)
 		}
 		if t.key() == (target{}).key() { // the token for userinfo
@@ -327,30 +326,27 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 		}
 	}
 	fresh := stored(token)
-	err := s.update(held, func(old []byte, set *tokenSet) ([]byte, error) {
-		if set.RefreshToken != refreshToken {
-			return old, nil
+	err := s.update(held, func(r *record) error {
+		if r.RefreshToken != refreshToken {
+			return nil
 		}
-		if raw == "" {
-			set.keep(t, fresh, time.Now())
-			return old, nil
+		if raw != "" {
+			before, err := r.claims()
+			if err != nil {
+				return err
+			}
+			if err := claims.continues(before); err != nil {
+				return err
+			}
+			if !claims.sameRights(before) { // tokens that were got with others must not outlive them
+				clear(r.Access)
+			}
+			r.setIDToken(raw)
+			r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person)
+			r.person.name(names)
 		}
-		before, err := continues(claims, old)
-		if err != nil {
-			return nil, err
-		}
-		if !claims.sameRights(before) { // tokens that were got with others must not outlive them
-			clear(set.Access)
-		}
-		set.keep(t, fresh, time.Now())
-		set.setIDToken(raw)
-		person, err := personOf(old)
-		if err != nil {
-			return nil, err
-		}
-		person = claims.person(claims.Subject, person)
-		person.name(names)
-		return identityOf(time.Now(), person, payload)
+		r.keep(t, fresh, time.Now())
+		return nil
 	})
 	if errors.Is(err, errOtherSubject) {
 		return Token{}, s.endDead(held, err)
@@ -371,19 +367,16 @@ var errOtherSubject = fmt.Errorf("%w: of another sub", ErrInvalidToken)
 
 // continues compares a refreshed ID token with the claims of the one before (OpenID Connect Core §12.2). A nonce and an
 // auth_time may be left out, but not be others.
-func continues(claims IDTokenClaims, old []byte) (before IDTokenClaims, err error) {
-	if err := json.Unmarshal(payloadOf(old), &before); err != nil {
-		return before, err
-	}
+func (c IDTokenClaims) continues(before IDTokenClaims) error {
 	switch {
-	case claims.Subject != before.Subject:
-		err = errOtherSubject
-	case claims.Nonce != "" && before.Nonce != "" && claims.Nonce != before.Nonce:
-		err = fmt.Errorf("%w: of another nonce", ErrInvalidToken)
-	case claims.AuthTime != 0 && before.AuthTime != 0 && claims.AuthTime != before.AuthTime:
-		err = fmt.Errorf("%w: of another auth_time", ErrInvalidToken)
+	case c.Subject != before.Subject:
+		return errOtherSubject
+	case c.Nonce != "" && before.Nonce != "" && c.Nonce != before.Nonce:
+		return fmt.Errorf("%w: of another nonce", ErrInvalidToken)
+	case c.AuthTime != 0 && before.AuthTime != 0 && c.AuthTime != before.AuthTime:
+		return fmt.Errorf("%w: of another auth_time", ErrInvalidToken)
 	}
-	return before, err
+	return nil
 }
 
 // sameRights compares the claims from which Logto derives what a person may do.

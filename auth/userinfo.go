@@ -46,9 +46,9 @@ func (s *Session) userInfo(ctx context.Context) (UserInfo, error) {
 	now.Organizations = slices.Clone(person.Organizations)
 	now.name(info.OrganizationData.Value())
 	if !reflect.DeepEqual(now, person) {
-		err := s.updatePerson(ctx, func(p *Person) error {
-			p.DisplayName, p.Picture, p.Email = now.DisplayName, now.Picture, now.Email
-			p.name(info.OrganizationData.Value())
+		err := s.update(ctx, func(r *record) error {
+			r.person.DisplayName, r.person.Picture, r.person.Email = now.DisplayName, now.Picture, now.Email
+			r.person.name(info.OrganizationData.Value())
 			return nil
 		})
 		if err != nil { // the answer is good all the same

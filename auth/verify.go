@@ -177,14 +177,14 @@ func (v *Verifier) check(payload []byte, audience string) error {
 var idTokenTypes = []string{"", "jwt"}
 
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
-// it is given: an ID token from a refresh carries none, or the old one. It returns the claims, and the payload as it came.
-func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, payload []byte, err error) {
+// it is given: an ID token from a refresh carries none, or the old one.
+func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, err error) {
 	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: idTokenTypes, from: ours})
 	if err != nil {
-		return IDTokenClaims{}, nil, err
+		return IDTokenClaims{}, err
 	}
 	if err := json.Unmarshal(payload, &claims); err != nil {
-		return IDTokenClaims{}, nil, err
+		return IDTokenClaims{}, err
 	}
 	switch {
 	case claims.Subject == "":
@@ -199,9 +199,9 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 		err = errors.New("at_hash does not fit the access token")
 	}
 	if err != nil {
-		return IDTokenClaims{}, nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+		return IDTokenClaims{}, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	return claims, payload, nil
+	return claims, nil
 }
 
 // accessTokenTypes are the two spellings of RFC 9068 §4.
