@@ -113,7 +113,7 @@ func (s *Session) Authorize(ctx context.Context, need Permission) (context.Conte
 		options = append(options, WithOrganization(need.Organization))
 	}
 	claims, err := s.AccessTokenClaims(ctx, need.Resource, options...)
-	if answer, ok := errors.AsType[*OAuthError](err); ok && slices.Contains([]string{"access_denied", "invalid_target", "insufficient_scope"}, answer.Code) {
+	if slices.Contains([]string{"access_denied", "invalid_target", "insufficient_scope"}, answered(err).Code) {
 		err = fmt.Errorf("%w: %w", ErrInsufficientScope, err)
 	}
 	if err == nil && !(need.isWithin(claims) && claims.HasScopes(need.Scopes...)) {

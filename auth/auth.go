@@ -223,8 +223,7 @@ func (c *Client) DirectSignIns() []string { return slices.Clone(c.config.DirectS
 func (c *Client) withSecret(call func(secret string) error) error {
 	used := c.secret.Load()
 	err := call(*used)
-	answer, ok := errors.AsType[*OAuthError](err)
-	if !ok || answer.Code != "invalid_client" || c.config.SecretAgain == nil {
+	if answered(err).Code != "invalid_client" || c.config.SecretAgain == nil {
 		return err
 	}
 	again, readErr := c.config.SecretAgain()

@@ -68,12 +68,18 @@ func (e *OAuthError) Error() string {
 	return text
 }
 
+// answered returns the error that Logto answered with; a zero one if err is no such answer.
+func answered(err error) OAuthError {
+	if answer, ok := errors.AsType[*OAuthError](err); ok {
+		return *answer
+	}
+	return OAuthError{}
+}
+
 // IsTimeout tells whether err comes from Logto not answering in time.
 func IsTimeout(err error) bool {
-	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
-		return true
-	}
-	return errors.Is(err, context.DeadlineExceeded)
+	netErr, ok := errors.AsType[net.Error](err)
+	return ok && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }
 
 // oauthError reads the error that an answer's body holds (RFC 6749 §5.2); a body that is none gives only the status.
@@ -89,6 +95,13 @@ func oauthError(status int, body []byte) *OAuthError {
 		Description: printable(fields.Description),
 		LogtoCode:   printable(fields.LogtoCode),
 		Status:      status,
+	}
+}
+
+// wrap puts the step that failed before an error.
+func wrap(err *error, step string) {
+	if *err != nil {
+		*err = fmt.Errorf("%s: %w", step, *err)
 	}
 }
 
@@ -114,11 +127,7 @@ func providerError(ctx context.Context, step string, err error) error {
 		return nil
 	}
 	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		status := 0
-		if answer.Response != nil {
-			status = answer.Response.StatusCode
-		}
-		if status != http.StatusOK {
+		if status := answer.Response.StatusCode; status != http.StatusOK {
 			return fmt.Errorf("%s: %w", step, oauthError(status, answer.Body))
 		}
 		return fmt.Errorf("%s: %w: an error under status 200", step, ErrProvider)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 )
@@ -37,22 +36,14 @@ type LogoutTokenClaims struct {
 // VerifyLogoutToken verifies the logout token of a back-channel logout request (§2.6) and that it was not used before.
 // Then end the sessions, and say so by [Client.LogoutDone]. A refusal is [ErrInvalidToken]; other errors are Logto's keys,
 // or Config.Replays, not to be had, and worth a second try by Logto. docs/how-it-works.md#sign-outs-from-logto has a picture.
-func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (LogoutTokenClaims, error) {
-	claims, err := c.verifyLogoutToken(ctx, raw)
-	if err != nil {
-		return LogoutTokenClaims{}, fmt.Errorf("verify logout token: %w", err)
-	}
-	return claims, nil
-}
-
-func (c *Client) verifyLogoutToken(ctx context.Context, raw string) (LogoutTokenClaims, error) {
-	var claims LogoutTokenClaims
+func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims LogoutTokenClaims, err error) {
+	defer wrap(&err, "verify logout token")
 	payload, _, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: logoutTokenTypes})
 	if err != nil {
-		return claims, err
+		return LogoutTokenClaims{}, err
 	}
 	if _, err := unmarshalClaims(payload, &claims); err != nil {
-		return claims, err
+		return LogoutTokenClaims{}, err
 	}
 	var event map[string]json.RawMessage
 	switch {
@@ -68,14 +59,14 @@ func (c *Client) verifyLogoutToken(ctx context.Context, raw string) (LogoutToken
 		err = errors.New("the logout event is missing")
 	}
 	if err != nil {
-		return claims, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+		return LogoutTokenClaims{}, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
 	used, err := c.replays.Noted(ctx, claims.ID)
 	if err != nil {
-		return claims, err
+		return LogoutTokenClaims{}, err
 	}
 	if used {
-		return claims, fmt.Errorf("%w: used before", ErrInvalidToken)
+		return LogoutTokenClaims{}, fmt.Errorf("%w: used before", ErrInvalidToken)
 	}
 	return claims, nil
 }
@@ -88,26 +79,16 @@ func (c *Client) LogoutDone(ctx context.Context, claims LogoutTokenClaims) error
 	return c.replays.Note(ctx, claims.ID, max(life, time.Second))
 }
 
-// memoryReplays is a Replays for one process.
-type memoryReplays struct {
-	mu   sync.Mutex
-	seen map[string]time.Time
-}
+// memoryReplays is a Replays for one process: the IDs.
+type memoryReplays struct{ sync.Map }
 
 func (m *memoryReplays) Note(_ context.Context, id string, life time.Duration) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	if m.seen == nil {
-		m.seen = map[string]time.Time{}
-	}
-	maps.DeleteFunc(m.seen, func(_ string, until time.Time) bool { return now.After(until) })
-	m.seen[id] = now.Add(life)
+	m.Store(id, nil)
+	time.AfterFunc(life, func() { m.Delete(id) })
 	return nil
 }
 
 func (m *memoryReplays) Noted(_ context.Context, id string) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return time.Now().Before(m.seen[id]), nil
+	_, noted := m.Load(id)
+	return noted, nil
 }

@@ -18,15 +18,14 @@ func (c *Client) observe(ctx context.Context, event string, err error) {
 		return
 	}
 	outcome := "failed"
-	_, isAnswer := errors.AsType[*OAuthError](err)
 	switch {
 	case err == nil:
 		outcome = "completed"
-	case errors.Is(err, ErrSignInRequired), isInvalidGrant(err):
+	case errors.Is(err, ErrSignInRequired), answered(err).Code == "invalid_grant":
 		outcome = "ended"
 	case isOutage(err):
 		outcome = "unavailable"
-	case isAnswer:
+	case answered(err) != (OAuthError{}):
 		outcome = "refused"
 	}
 	c.config.Observe(ctx, event, outcome, 1)

@@ -96,7 +96,7 @@ func (c *Client) organizationNames(ctx context.Context, claims IDTokenClaims, be
 	}
 	ctx, cancel := context.WithTimeout(ctx, revalidateWait) // somebody waits for a page
 	defer cancel()
-	info, err := c.userInfoOf(ctx, claims.Subject, token)
+	info, err := c.userInfo(ctx, claims.Subject, token)
 	if err != nil {
 		c.log.WarnContext(ctx, "names of organizations are not known", "error", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -84,7 +83,8 @@ func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 	asking.Store(true)
 	defer asking.Store(false)
 	if set.RefreshToken == "" {
-		err = s.askUserInfo(ctx, held, set)
+		person, _ := personOf(identity) // no answer is about one who can't be read
+		err = s.askUserInfo(ctx, held, person.Subject, set)
 	} else {
 		_, err = s.refresh(ctx, held, target{}, set)
 	}
@@ -97,35 +97,27 @@ func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 
 // isOutage tells whether Logto gave no answer, or one that says it can't.
 func isOutage(err error) bool {
-	answer, isAnswer := errors.AsType[*OAuthError](err)
-	return errors.Is(err, ErrProvider) || isAnswer && answer.Status >= http.StatusInternalServerError
+	return errors.Is(err, ErrProvider) || answered(err).Status >= http.StatusInternalServerError
 }
 
 // askUserInfo is for a session without a refresh token: as long as its access token is good, so is the session. The answer's
 // claims take the place of the ID token's; that can't be a hint at sign-out any more.
-func (s *Session) askUserInfo(ctx, held context.Context, set tokenSet) error {
+func (s *Session) askUserInfo(ctx, held context.Context, subject string, set tokenSet) error {
 	token := Secret(set.Access[target{}.key()].Value)
 	if token == "" {
 		return s.endDead(held, errors.New("no token to ask with"))
 	}
-	body, err := s.client.userInfo(ctx, token)
+	now, err := s.client.userInfo(ctx, subject, token)
 	s.client.outage.note(isOutage(err))
-	if isUnauthorized(err) {
+	if answered(err).Status == http.StatusUnauthorized {
 		return s.endDead(held, err)
 	}
 	if err != nil {
 		return err
 	}
-	var now UserInfo
-	if err := json.Unmarshal(body, &now); err != nil {
-		return fmt.Errorf("%w: the answer is not a JSON object of claims", ErrProvider)
-	}
 	return s.update(held, func(r *record) error {
-		if now.Subject != r.person.Subject {
-			return fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
-		}
 		var claims, answer map[string]json.RawMessage
-		if err := errors.Join(json.Unmarshal(r.payload, &claims), json.Unmarshal(body, &answer)); err != nil {
+		if err := errors.Join(json.Unmarshal(r.payload, &claims), json.Unmarshal(now.Raw, &answer)); err != nil {
 			return err
 		}
 		for name := range claims {

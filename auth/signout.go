@@ -146,7 +146,7 @@ func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
 		_, err = c.answer(request)
-		if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Status >= http.StatusInternalServerError {
+		if answered(err).Status >= http.StatusInternalServerError {
 			return fmt.Errorf("%w: %w", ErrProvider, err)
 		}
 		return err

@@ -218,7 +218,7 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 		return now.token(), nil // somebody else has refreshed meanwhile
 	}
 	token, err := s.refresh(ctx, held, t, set)
-	if answer, ok := errors.AsType[*OAuthError](err); ok && answer.Code == "access_denied" && t.organization != "" {
+	if answered(err).Code == "access_denied" && t.organization != "" {
 		err = errors.Join(err, s.dropOrganization(held, t.organization)) // the others would work at an API until they end
 	}
 	return token, err
@@ -240,7 +240,7 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 		return Token{}, err
 	}
 	token, err := s.client.refresh(ctx, p, set.RefreshToken, t)
-	if isInvalidGrant(err) {
+	if answered(err).Code == "invalid_grant" {
 		// Perhaps a holder whose lock had run out was faster. Then its token is the one to use; Update is sure to see it.
 		var again tokenSet
 		readErr := s.update(ctx, func(r *record) error { again = r.tokenSet; return nil })
@@ -252,7 +252,7 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 			token, err = s.client.refresh(ctx, p, set.RefreshToken, t)
 		}
 	}
-	if isInvalidGrant(err) {
+	if answered(err).Code == "invalid_grant" {
 		return Token{}, s.endDead(held, err)
 	}
 	if err != nil {
@@ -401,11 +401,6 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 	}
 	c.observe(ctx, ObservedRefresh, err)
 	return token, err
-}
-
-func isInvalidGrant(err error) bool {
-	answer, ok := errors.AsType[*OAuthError](err)
-	return ok && answer.Code == "invalid_grant"
 }
 
 // stored gives a token that came just now the times until which it is used.
