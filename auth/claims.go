@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -49,15 +50,10 @@ func (c Claim[T]) IsZero() bool { return c.raw == "" }
 func (c Claim[T]) IsNull() bool { return c.raw == "null" }
 
 // MarshalJSON returns what came from Logto.
-func (c Claim[T]) MarshalJSON() ([]byte, error) {
-	return []byte(cmp.Or(c.raw, "null")), nil
-}
+func (c Claim[T]) MarshalJSON() ([]byte, error) { return []byte(cmp.Or(c.raw, "null")), nil }
 
 // UnmarshalJSON never fails.
-func (c *Claim[T]) UnmarshalJSON(raw []byte) error {
-	c.read(string(raw))
-	return nil
-}
+func (c *Claim[T]) UnmarshalJSON(raw []byte) error { c.read(string(raw)); return nil }
 
 func (c *Claim[T]) read(raw string) { c.raw = raw }
 
@@ -104,13 +100,15 @@ type Profile struct {
 }
 
 // HasRole reports whether the person has one of the roles.
-func (p Profile) HasRole(roles ...string) bool {
-	return slices.ContainsFunc(p.Roles.Value(), func(role string) bool { return slices.Contains(roles, role) })
-}
+func (p Profile) HasRole(roles ...string) bool { return shareOne(p.Roles.Value(), roles) }
 
 // HasOrganizationRole reports whether the person has one of the roles in an organization.
 func (p Profile) HasOrganizationRole(organization string, roles ...string) bool {
-	return slices.ContainsFunc(p.RolesIn(organization), func(role string) bool { return slices.Contains(roles, role) })
+	return shareOne(p.RolesIn(organization), roles)
+}
+
+func shareOne(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
 
 // RolesIn returns the person's roles in an organization.
@@ -190,17 +188,11 @@ type Audience []string
 
 // UnmarshalJSON accepts both forms.
 func (a *Audience) UnmarshalJSON(raw []byte) error {
-	var many []string
-	if json.Unmarshal(raw, &many) == nil { // null is none
-		*a = many
-		return nil
+	if !bytes.HasPrefix(raw, []byte(`"`)) { // null is none
+		return json.Unmarshal(raw, (*[]string)(a))
 	}
-	var one string
-	if err := json.Unmarshal(raw, &one); err != nil {
-		return err
-	}
-	*a = Audience{one}
-	return nil
+	*a = make(Audience, 1)
+	return json.Unmarshal(raw, &(*a)[0])
 }
 
 // MarshalJSON writes a single audience as a string, as Logto does.
@@ -243,11 +235,7 @@ type IDTokenClaims struct {
 }
 
 // UnmarshalJSON keeps unknown claims in Extra.
-func (c *IDTokenClaims) UnmarshalJSON(data []byte) (err error) {
-	*c = IDTokenClaims{}
-	c.Extra, err = unmarshalClaims(data, c)
-	return err
-}
+func (c *IDTokenClaims) UnmarshalJSON(data []byte) error { return unmarshalClaims(data, c, &c.Extra) }
 
 // MarshalJSON writes known and unknown claims.
 func (c IDTokenClaims) MarshalJSON() ([]byte, error) {
@@ -269,11 +257,10 @@ type UserInfo struct {
 	Raw json.RawMessage `json:"-"`
 }
 
-// UnmarshalJSON keeps unknown claims in Extra.
-func (u *UserInfo) UnmarshalJSON(data []byte) (err error) {
-	*u = UserInfo{Raw: slices.Clone(data)}
-	u.Extra, err = unmarshalClaims(data, u)
-	return err
+// UnmarshalJSON keeps unknown claims in Extra, and all of them in Raw.
+func (u *UserInfo) UnmarshalJSON(data []byte) error {
+	defer func() { u.Raw = slices.Clone(data) }()
+	return unmarshalClaims(data, u, &u.Extra)
 }
 
 // MarshalJSON writes known and unknown claims.
@@ -300,10 +287,8 @@ type AccessTokenClaims struct {
 }
 
 // UnmarshalJSON keeps unknown claims in Extra.
-func (c *AccessTokenClaims) UnmarshalJSON(data []byte) (err error) {
-	*c = AccessTokenClaims{}
-	c.Extra, err = unmarshalClaims(data, c)
-	return err
+func (c *AccessTokenClaims) UnmarshalJSON(data []byte) error {
+	return unmarshalClaims(data, c, &c.Extra)
 }
 
 // MarshalJSON writes known and unknown claims.
@@ -338,35 +323,36 @@ func (c AccessTokenClaims) Organization() string {
 	return ""
 }
 
-// unmarshalClaims fills the fields of the struct that v points to, by their exact names, and returns the rest. It does
-// not leave that to encoding/json, which takes "SUB" for "sub".
-func unmarshalClaims(data []byte, v any) (rest map[string]json.RawMessage, err error) {
+// unmarshalClaims fills the fields of the struct that v points to, by their exact names, and puts the others into rest. It
+// does not leave that to encoding/json, which takes "SUB" for "sub".
+func unmarshalClaims(data []byte, v any, rest *map[string]json.RawMessage) (err error) {
 	object := gjson.ParseBytes(data)
 	if !json.Valid(data) || !object.IsObject() {
-		return nil, fmt.Errorf("%w: the claims are not a JSON object", ErrInvalidToken)
+		return fmt.Errorf("%w: the claims are not a JSON object", ErrInvalidToken)
 	}
 	target := reflect.ValueOf(v).Elem()
+	target.SetZero()
 	fields := fieldsOf(target.Type())
 	object.ForEach(func(key, value gjson.Result) bool {
 		name := string([]rune(key.String())) // what is not UTF-8 becomes U+FFFD, as with encoding/json
 		index, ok := fields[name]
 		if !ok {
-			if rest == nil {
-				rest = map[string]json.RawMessage{}
+			if *rest == nil {
+				*rest = map[string]json.RawMessage{}
 			}
-			rest[name] = json.RawMessage(value.Raw)
+			(*rest)[name] = json.RawMessage(value.Raw)
 			return true
 		}
-		target.FieldByIndex(index).SetZero() // null would leave what a member of the same name said before
-		field := target.FieldByIndex(index).Addr().Interface()
-		if claim, ok := field.(interface{ read(raw string) }); ok {
+		field := target.FieldByIndex(index)
+		field.SetZero() // null would leave what a member of the same name said before
+		if claim, ok := field.Addr().Interface().(interface{ read(raw string) }); ok {
 			claim.read(value.Raw)
-		} else if json.Unmarshal([]byte(value.Raw), field) != nil {
+		} else if json.Unmarshal([]byte(value.Raw), field.Addr().Interface()) != nil {
 			err = fmt.Errorf("%w: claim %s has the wrong type", ErrInvalidToken, name)
 		}
 		return err == nil
 	})
-	return rest, err
+	return err
 }
 
 var knownFields sync.Map // by type, what fieldsOf returns

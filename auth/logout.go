@@ -42,7 +42,7 @@ func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims Logo
 	if err != nil {
 		return LogoutTokenClaims{}, err
 	}
-	if _, err := unmarshalClaims(payload, &claims); err != nil {
+	if err := unmarshalClaims(payload, &claims, new(map[string]json.RawMessage)); err != nil {
 		return LogoutTokenClaims{}, err
 	}
 	var event map[string]json.RawMessage

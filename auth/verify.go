@@ -16,6 +16,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+	"github.com/tidwall/gjson"
 )
 
 // Verifier verifies tokens of one Logto, for all requests. It needs no credentials, does not change, and may be used
@@ -152,7 +153,7 @@ func (v *Verifier) check(payload []byte, audience string) error {
 		IssuedAt  *NumericDate `json:"iat"`
 		NotBefore *NumericDate `json:"nbf"`
 	}
-	if _, err := unmarshalClaims(payload, &claims); err != nil {
+	if err := unmarshalClaims(payload, &claims, new(map[string]json.RawMessage)); err != nil {
 		return err
 	}
 	if claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience) {
@@ -214,29 +215,23 @@ var accessTokenTypes = []string{"at+jwt", "application/at+jwt"}
 //
 // A refusal is [ErrInvalidToken]; [ErrProvider] means that nobody knows, because Logto's keys can't be had, or tokens with
 // unknown keys have used up how often they are asked for: the caller may try again in a second.
-func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) (AccessTokenClaims, error) {
+func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) (claims AccessTokenClaims, err error) {
+	defer wrap(&err, "verify access token")
 	if audience == "" {
-		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: no audience", ErrInvalidOption)
+		return AccessTokenClaims{}, fmt.Errorf("%w: no audience", ErrInvalidOption)
 	}
 	payload, _, err := v.verify(ctx, raw, checks{audience: audience, types: accessTokenTypes})
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
 	if err != nil {
-		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w", err)
+		return AccessTokenClaims{}, err
 	}
-	var claims AccessTokenClaims
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w", err)
-	}
-	var within struct {
-		Organization Claim[string] `json:"organization_id"`
-	}
-	if _, err := unmarshalClaims(payload, &within); err != nil {
-		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w", err)
-	}
-	if !within.Organization.IsZero() && claims.OrganizationID == "" { // null, or "", is not to pass for "in none"
-		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: organization_id is empty", ErrInvalidToken)
+	if claims.OrganizationID == "" && gjson.GetBytes(payload, "organization_id").Exists() { // null, or "", is not to pass for "in none"
+		return AccessTokenClaims{}, fmt.Errorf("%w: organization_id is empty", ErrInvalidToken)
 	}
 	if claims.Subject == "" || claims.ClientID == "" {
-		return AccessTokenClaims{}, fmt.Errorf("verify access token: %w: sub or client_id is missing", ErrInvalidToken)
+		return AccessTokenClaims{}, fmt.Errorf("%w: sub or client_id is missing", ErrInvalidToken)
 	}
 	return claims, nil
 }
