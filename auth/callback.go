@@ -93,8 +93,7 @@ func (s *Session) start(ctx context.Context, claims IDTokenClaims, r record, pen
 		before, replaced = record{}, before
 	}
 	names := s.client.organizationNames(ctx, claims, before.person, Secret(r.Access[target{}.key()].Value))
-	r.person = claims.person(claims.Subject, before.person)
-	r.person.name(names)
+	r.person = claims.person(claims.Subject, before.person, names)
 	identity, tokens, err := r.encode()
 	if err != nil {
 		return err

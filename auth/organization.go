@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -27,22 +26,18 @@ func (p Person) ActiveOrganization() (Organization, bool) {
 
 // SetOrganization makes one of the person's organizations the active one; an empty ID: none. It stays so over the same person's
 // next sign-ins in this session. [ErrNotAuthenticated]; [ErrNotMember] if it is none of theirs; other errors are the Storage's.
-func (s *Session) SetOrganization(ctx context.Context, id string) error {
-	_, err := s.identity(ctx)
-	if err != nil {
+func (s *Session) SetOrganization(ctx context.Context, id string) (err error) {
+	if _, err := s.identity(ctx); err != nil {
 		return err
 	}
-	err = s.update(ctx, func(r *record) error {
+	defer wrap(&err, "set organization")
+	return s.update(ctx, func(r *record) error {
 		r.person.Active, r.person.Left = id, ""
 		if _, ok := r.person.ActiveOrganization(); !ok && id != "" {
 			return ErrNotMember
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("set organization: %w", err)
-	}
-	return nil
 }
 
 // LeftOrganization returns the name of the organization that was active until the person lost the membership, once; then it is
@@ -61,13 +56,14 @@ func (s *Session) LeftOrganization(ctx context.Context) (name string, err error)
 
 // person is what pages show of whom the claims are about. What they do not say is as it was before: what the organizations are
 // called, and which one is active.
-func (p Profile) person(subject string, before Person) Person {
-	now := Person{Subject: subject, DisplayName: p.DisplayName(), Picture: p.Picture.Value(), Email: p.Email.Value(), Active: before.Active, Left: before.Left}
+func (p Profile) person(subject string, before Person, names []Organization) Person {
+	now := before
+	now.Subject, now.Organizations = subject, nil
+	now.DisplayName, now.Picture, now.Email = p.DisplayName(), p.Picture.Value(), p.Email.Value()
 	for _, id := range p.Organizations.Value() {
 		now.Organizations = append(now.Organizations, Organization{ID: id, Name: id})
 	}
-	now.name(before.Organizations)
-	now.name(p.OrganizationData.Value())
+	now.name(slices.Concat(before.Organizations, p.OrganizationData.Value(), names))
 	if _, ok := now.ActiveOrganization(); !ok && now.Active != "" {
 		left, _ := before.ActiveOrganization()
 		now.Active, now.Left = "", left.Name
@@ -79,19 +75,21 @@ func (p Profile) person(subject string, before Person) Person {
 func (p *Person) name(known []Organization) {
 	names := map[string]string{}
 	for _, o := range known {
-		names[o.ID] = o.Name
+		names[o.ID] = cmp.Or(o.Name, names[o.ID])
 	}
 	for i, o := range p.Organizations {
 		p.Organizations[i].Name = cmp.Or(names[o.ID], o.Name)
 	}
-	slices.SortStableFunc(p.Organizations, func(a, b Organization) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	slices.SortStableFunc(p.Organizations, func(a, b Organization) int {
+		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
 }
 
 // organizationNames asks user info what the organizations of the claims are called, if that is not known yet. Without an answer
 // they go by their IDs until Logto is asked again.
 func (c *Client) organizationNames(ctx context.Context, claims IDTokenClaims, before Person, token Secret) []Organization {
 	isNameless := func(o Organization) bool { return o.Name == o.ID }
-	if !slices.ContainsFunc(claims.person(claims.Subject, before).Organizations, isNameless) {
+	if !slices.ContainsFunc(claims.person(claims.Subject, before, nil).Organizations, isNameless) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, revalidateWait) // somebody waits for a page

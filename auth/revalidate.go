@@ -128,7 +128,7 @@ func (s *Session) askUserInfo(ctx, held context.Context, subject string, set tok
 			}
 		}
 		r.IDTokenHeader, r.IDTokenSignature = "", ""
-		r.asked, r.person = time.Now(), now.person(now.Subject, r.person)
+		r.asked, r.person = time.Now(), now.person(now.Subject, r.person, nil)
 		r.payload, err = json.Marshal(claims)
 		return err
 	})

@@ -256,7 +256,7 @@ func TestRevalidationByUserInfo(t *testing.T) {
 		"as it was": {func(*app) {}, "Ada Lovelace"},
 		"renamed":   {func(a *app) { a.rename("Countess") }, "Countess"},
 		"suspended": {func(a *app) { a.idp.Suspend("ada") }, ""},
-		"cleared":   {func(a *app) { _ = a.session.ClearAllTokens(context.Background()) }, ""},
+		"cleared":   {func(a *app) { _ = a.session.ClearAccessTokens(context.Background()) }, ""},
 		"expired":   {func(a *app) { time.Sleep(time.Hour) }, ""},
 		"away":      {func(a *app) { a.idp.On(authtest.UserInfo, authtest.Status(http.StatusBadGateway)) }, "Ada Lovelace"},
 		"another sub": {func(a *app) {

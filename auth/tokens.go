@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
@@ -33,18 +32,12 @@ type Token struct {
 	Expiry time.Time // as Logto said
 }
 
-// LogValue implements slog.LogValuer.
-func (t Token) LogValue() slog.Value {
-	return slog.GroupValue(slog.Any("scopes", t.Scopes), slog.Time("expiry", t.Expiry))
-}
-
 // A TokenOption changes which token is asked for.
 type TokenOption func(*tokenRequest)
 
 type tokenRequest struct {
 	target
-	within bool // an organization
-	force  bool
+	force bool
 }
 
 // target is what an access token is for. The zero target is the opaque token for Logto itself.
@@ -58,23 +51,14 @@ func (t target) key() string {
 	return strings.Join(append([]string{t.resource, t.organization}, t.scopes...), " ")
 }
 
-// organizationOf is that of a target's key.
-func organizationOf(key string) string {
-	_, rest, _ := strings.Cut(key, " ")
-	id, _, _ := strings.Cut(rest, " ")
-	return id
-}
-
 // WithScopes asks for fewer scopes than were granted at sign-in.
 func WithScopes(scopes ...string) TokenOption {
-	return func(r *tokenRequest) {
-		r.scopes = slices.Compact(slices.Sorted(slices.Values(scopes)))
-	}
+	return func(r *tokenRequest) { r.scopes = slices.Compact(slices.Sorted(slices.Values(scopes))) }
 }
 
 // WithOrganization asks for a resource's token within an organization: its scopes are those of the person's roles there.
 func WithOrganization(id string) TokenOption {
-	return func(r *tokenRequest) { r.organization, r.within = id, true }
+	return func(r *tokenRequest) { r.organization = cmp.Or(id, " ") } // none is refused: it would be a token within none
 }
 
 // ForceRefresh asks Logto even if there is a token that has not expired, for example after a role has changed.
@@ -90,22 +74,16 @@ func ForceRefresh() TokenOption {
 // before any request; an [*OAuthError] (access_denied: not a member of the organization; invalid_target: the
 // resource does not exist at Logto); [ErrInvalidToken] (a bad ID token came with it); [ErrProvider]. Of these only
 // ErrSignInRequired ends the session, if Logto said so.
-func (s *Session) AccessToken(ctx context.Context, resource string, options ...TokenOption) (Token, error) {
+func (s *Session) AccessToken(ctx context.Context, resource string, options ...TokenOption) (_ Token, err error) {
+	defer wrap(&err, "access token")
 	request := tokenRequest{target: target{resource: resource}}
 	for _, option := range options {
 		option(&request)
 	}
-	if request.within && request.organization == "" { // not to be mistaken for a token that is within none
-		return Token{}, fmt.Errorf("access token: %w: no organization", ErrInvalidOption)
-	}
 	if err := s.client.allowed(request.target); err != nil {
-		return Token{}, fmt.Errorf("access token: %w", err)
+		return Token{}, err
 	}
-	token, err := s.token(ctx, request.target, request.force)
-	if err != nil {
-		return Token{}, fmt.Errorf("access token: %w", err)
-	}
-	return token, nil
+	return s.token(ctx, request.target, request.force)
 }
 
 // OrganizationToken returns a token within an organization, whose audience is the organization itself. It needs
@@ -125,11 +103,7 @@ func (s *Session) AccessTokenClaims(ctx context.Context, resource string, option
 
 // OrganizationTokenClaims returns the claims of the token that [Session.OrganizationToken] returns.
 func (s *Session) OrganizationTokenClaims(ctx context.Context, id string, options ...TokenOption) (AccessTokenClaims, error) {
-	token, err := s.OrganizationToken(ctx, id, options...)
-	if err != nil {
-		return AccessTokenClaims{}, err
-	}
-	return token.Claims()
+	return s.AccessTokenClaims(ctx, "", append(options, WithOrganization(id))...)
 }
 
 // Claims reads the token without verifying it, which is the API's part: this one came from Logto's token endpoint.
@@ -151,22 +125,9 @@ func (t Token) Claims() (AccessTokenClaims, error) {
 }
 
 // ClearAccessTokens forgets the access tokens, so that the next call asks Logto again. The person stays signed in.
-func (s *Session) ClearAccessTokens(ctx context.Context) error {
-	return s.clear(ctx, func(r *record) { clear(r.Access) })
-}
-
-// ClearAllTokens forgets the refresh token too: the person stays signed in here until Logto is to be asked again, which nobody
-// can then, and any further token needs a new sign-in. It does not revoke them at Logto; SignOut does.
-func (s *Session) ClearAllTokens(ctx context.Context) error {
-	return s.clear(ctx, func(r *record) { clear(r.Access); r.RefreshToken = "" })
-}
-
-func (s *Session) clear(ctx context.Context, change func(*record)) error {
-	err := s.update(ctx, func(r *record) error { change(r); return nil })
-	if err != nil {
-		return fmt.Errorf("clear tokens: %w", err)
-	}
-	return nil
+func (s *Session) ClearAccessTokens(ctx context.Context) (err error) {
+	defer wrap(&err, "clear tokens")
+	return s.update(ctx, func(r *record) error { clear(r.Access); return nil })
 }
 
 // allowed refuses what Logto would refuse, or answer with another token than was meant.
@@ -227,7 +188,11 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 // dropOrganization forgets every token within an organization that the person has left.
 func (s *Session) dropOrganization(held context.Context, id string) error {
 	return s.update(held, func(r *record) error {
-		maps.DeleteFunc(r.Access, func(key string, _ storedToken) bool { return organizationOf(key) == id })
+		maps.DeleteFunc(r.Access, func(key string, _ storedToken) bool {
+			_, rest, _ := strings.Cut(key, " ")
+			within, _, _ := strings.Cut(rest, " ")
+			return within == id
+		})
 		return nil
 	})
 }
@@ -342,8 +307,7 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 				clear(r.Access)
 			}
 			r.setIDToken(raw)
-			r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person)
-			r.person.name(names)
+			r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person, names)
 		}
 		r.keep(t, fresh, time.Now())
 		return nil

@@ -132,8 +132,11 @@ func TestUserInfoRenewsItsToken(t *testing.T) {
 	})
 	t.Run("cleared", func(t *testing.T) {
 		a := newApp(t)
-		a.signIn(t)
-		if err := a.session.ClearAllTokens(t.Context()); err != nil {
+		if _, err := a.callback(a.visit(t, auth.SignInOptions{Prompt: []auth.Prompt{auth.PromptLogin}})); err != nil { // no refresh token
+			t.Fatal(err)
+		}
+		a.forget()
+		if err := a.session.ClearAccessTokens(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		_, err := a.session.FetchUserInfo(t.Context())
