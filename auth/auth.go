@@ -219,6 +219,24 @@ func (c *Client) DirectSignIn(name string) *DirectSignIn {
 // DirectSignIns returns Config.DirectSignIn.
 func (c *Client) DirectSignIns() []string { return slices.Clone(c.config.DirectSignIn) }
 
+// The pages of Logto's Account Center that [Client.AccountURL] leads to.
+const (
+	AccountProfile  = "profile"
+	AccountSecurity = "security"
+)
+
+// AccountURL returns the address of a page of Logto's Account Center, where people change what Logto keeps of them. Empty if
+// Config.AccountCenter is false.
+//
+// Logto 1.42 leads back to redirect only from its pages for one task, such as "password", "username" or "email", when that is done.
+// It has the page "profile" only where the Account Center's settings name profile fields.
+func (c *Client) AccountURL(page, redirect, locale string) string {
+	if !c.config.AccountCenter {
+		return ""
+	}
+	return c.config.Endpoint + "/account/" + page + "?" + url.Values{"redirect": {redirect}, "ui_locales": {locale}}.Encode()
+}
+
 // withSecret makes a call with the application's secret, and once more if Logto refuses it and there is another by now.
 func (c *Client) withSecret(call func(secret string) error) error {
 	used := c.secret.Load()

@@ -35,46 +35,46 @@ const OnlyAfterLogin CallbackOption = 0
 // [*OAuthError] with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the
 // token endpoint (invalid_grant: the code is bad, used or expired); [ErrUnmetAuthentication]; [ErrInvalidToken] and [ErrProvider] are Logto's fault;
 // others are the Storage's.
-func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (CallbackResult, error) {
+func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (result CallbackResult, err error) {
+	defer wrap(&err, "sign-in callback")
 	pending, err := s.takeSignIn(ctx, query)
-	result := CallbackResult{ReturnTo: pending.ReturnTo}
+	result.ReturnTo = pending.ReturnTo
 	if err == nil && slices.Contains(options, OnlyAfterLogin) && !pending.Login {
 		err = ErrOvertaken
 	}
-	if err != nil {
-		return result, fmt.Errorf("sign-in callback: %w", err)
+	if err == nil {
+		result.Claims, err = s.finishSignIn(ctx, query, pending)
 	}
-	if result.Claims, err = s.finishSignIn(ctx, query, pending); err != nil {
-		return result, fmt.Errorf("sign-in callback: %w", err)
+	if err != nil {
+		return result, err
 	}
 	// Until now it was noted for as long as its code can live. That this fails lets nobody in twice: a code is for once too.
 	_, _ = s.storage.UseSignIn(ctx, pending.state, time.Until(pending.began().Add(SignInLife+s.client.config.Leeway)))
 	return result, nil
 }
 
-func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pendingSignIn) (IDTokenClaims, error) {
-	var none IDTokenClaims
+func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pendingSignIn) (claims IDTokenClaims, err error) {
 	p, err := s.client.provider.get(ctx)
 	if err != nil {
-		return none, err
+		return claims, err
 	}
 	if err := s.client.checkResponse(p, query); err != nil {
-		return none, err
+		return claims, err
 	}
 	token, err := s.client.exchange(ctx, p, query.Get("code"), pending)
 	if err != nil {
-		return none, err
+		return claims, err
 	}
 	raw, _ := token.Extra("id_token").(string)
 	if raw == "" {
-		return none, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
+		return claims, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
 	}
-	claims, err := s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
+	claims, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, pending.nonce())
 	if err != nil {
-		return none, fmt.Errorf("ID token: %w", err)
+		return claims, fmt.Errorf("ID token: %w", err)
 	}
 	if err := s.client.checkAuthentication(claims, pending); err != nil {
-		return none, fmt.Errorf("ID token: %w", err)
+		return IDTokenClaims{}, fmt.Errorf("ID token: %w", err)
 	}
 	r := record{asked: time.Now(), tokenSet: tokenSet{
 		RefreshToken: token.RefreshToken,
@@ -155,6 +155,13 @@ func (c *Client) checkAuthentication(claims IDTokenClaims, pending pendingSignIn
 		return ErrUnmetAuthentication
 	}
 	return nil
+}
+
+// SignedInWithin reports whether the person has signed in at Logto at most so long ago, give or take Config.Leeway. Claims without
+// auth_time say no: ask for it with SignInOptions.MaxAge.
+func (c *Client) SignedInWithin(age time.Duration, claims IDTokenClaims) bool {
+	passed := time.Since(claims.AuthTime.Time())
+	return claims.AuthTime > 0 && passed <= age+c.config.Leeway && passed >= -c.config.Leeway
 }
 
 // checkResponse checks the authorization response before its code is spent: each parameter once, from the issuer that was

@@ -140,3 +140,34 @@ func providerError(ctx context.Context, step string, err error) error {
 	}
 	return fmt.Errorf("%s: %w: %s", step, ErrProvider, printable(err.Error()))
 }
+
+// isOutage tells whether Logto gave no answer, or one that says it can't.
+func isOutage(err error) bool {
+	return errors.Is(err, ErrProvider) || answered(err).Status >= http.StatusInternalServerError
+}
+
+// The events that Config.Observe is told of. Their outcomes are "completed"; "ended": Logto gives no more tokens for this
+// sign-in; "refused": Logto answered with another error; "unavailable": Logto did not answer, or with a server error; and
+// "failed": anything else.
+const (
+	ObservedRefresh      = "refresh"      // a refresh token was sent to Logto
+	ObservedRevalidation = "revalidation" // Logto was asked whether a person is still who they were
+)
+
+func (c *Client) observe(ctx context.Context, event string, err error) {
+	if c.config.Observe == nil {
+		return
+	}
+	outcome := "failed"
+	switch {
+	case err == nil:
+		outcome = "completed"
+	case errors.Is(err, ErrSignInRequired), answered(err).Code == "invalid_grant":
+		outcome = "ended"
+	case isOutage(err):
+		outcome = "unavailable"
+	case answered(err) != (OAuthError{}):
+		outcome = "refused"
+	}
+	c.config.Observe(ctx, event, outcome, 1)
+}

@@ -95,11 +95,6 @@ func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 	return err
 }
 
-// isOutage tells whether Logto gave no answer, or one that says it can't.
-func isOutage(err error) bool {
-	return errors.Is(err, ErrProvider) || answered(err).Status >= http.StatusInternalServerError
-}
-
 // askUserInfo is for a session without a refresh token: as long as its access token is good, so is the session. The answer's
 // claims take the place of the ID token's; that can't be a hint at sign-out any more.
 func (s *Session) askUserInfo(ctx, held context.Context, subject string, set tokenSet) error {

@@ -288,12 +288,9 @@ func setAll(query url.Values, parameters map[string]string) {
 
 // join writes a list as OAuth does, separated by spaces.
 func join[S ~string](list []S) string {
-	var b strings.Builder
+	words := make([]string, len(list))
 	for i, s := range list {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(string(s))
+		words[i] = string(s)
 	}
-	return b.String()
+	return strings.Join(words, " ")
 }
