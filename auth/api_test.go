@@ -13,9 +13,9 @@ import (
 )
 
 // api is a program that only receives tokens, guarded by need. It answers with who called.
-func (a *app) api(t *testing.T, need auth.Permission, options ...auth.VerifierOption) *httptest.Server {
+func (a *app) api(t *testing.T, need auth.Permission) *httptest.Server {
 	t.Helper()
-	verifier, err := auth.NewVerifier(a.idp.URL, options...)
+	verifier, err := auth.NewVerifier(auth.Config{Endpoint: a.idp.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,22 +195,24 @@ func TestRequireWithoutLogto(t *testing.T) {
 
 // TestNewVerifier: a wrong address is told at once, a Logto that is away is not asked.
 func TestNewVerifier(t *testing.T) {
-	for endpoint, option := range map[string]auth.VerifierOption{
-		"":                          auth.WithTransport(unreachable{}),
-		"tenant.logto.app":          auth.WithTransport(unreachable{}),
-		"https://tenant.logto/oidc": auth.WithTransport(unreachable{}),
-		"https://tenant.logto.app":  auth.WithInternalEndpoint("logto:3001"),
+	for _, config := range []auth.Config{
+		{},
+		{Endpoint: "tenant.logto.app"},
+		{Endpoint: "https://tenant.logto/oidc"},
+		{Endpoint: "https://tenant.logto.app", InternalEndpoint: "logto:3001"},
 	} {
-		if verifier, err := auth.NewVerifier(endpoint, option); err == nil || verifier != nil {
-			t.Errorf("%q: %v, %v", endpoint, verifier, err)
+		config.Transport = unreachable{}
+		if verifier, err := auth.NewVerifier(config); err == nil || verifier != nil {
+			t.Errorf("%q: %v, %v", config.Endpoint, verifier, err)
 		}
 	}
 	a := newApp(t, inMemory)
 	var asked []string
-	verifier, err := auth.NewVerifier(a.idp.URL+"/", auth.WithInternalEndpoint("http://logto:3001"), auth.WithTransport(transport(func(r *http.Request) (*http.Response, error) {
+	inside := transport(func(r *http.Request) (*http.Response, error) {
 		asked = append(asked, r.URL.Host)
 		return a.idp.Client().Transport.RoundTrip(r)
-	})))
+	})
+	verifier, err := auth.NewVerifier(auth.Config{Endpoint: a.idp.URL + "/", InternalEndpoint: "http://logto:3001", Transport: inside})
 	if err != nil || verifier.Issuer() != a.idp.Issuer || len(asked) > 0 {
 		t.Errorf("%v, %v, asked %v", verifier, err, asked)
 	}

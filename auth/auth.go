@@ -18,7 +18,6 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,7 +180,6 @@ func New(config Config) (*Client, error) {
 		return nil, fmt.Errorf("logto: %w", err)
 	}
 	config.Resources = slices.Clone(config.Resources)
-	config.Leeway = cmp.Or(config.Leeway, defaultLeeway)
 	secret, webhookKeys := string(config.AppSecret), strings.Fields(string(config.WebhookKey))
 	config.AppSecret, config.WebhookKey = "", ""
 	c := &Client{
@@ -234,7 +232,7 @@ func (c *Client) AccountURL(page, redirect, locale string) string {
 	if !c.config.AccountCenter {
 		return ""
 	}
-	return c.config.Endpoint + "/account/" + page + "?" + url.Values{"redirect": {redirect}, "ui_locales": {locale}}.Encode()
+	return strings.TrimSuffix(c.issuer, "/oidc") + "/account/" + page + "?" + url.Values{"redirect": {redirect}, "ui_locales": {locale}}.Encode()
 }
 
 // withSecret makes a call with the application's secret, and once more if Logto refuses it and there is another by now.

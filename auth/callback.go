@@ -49,7 +49,7 @@ func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, op
 		return result, err
 	}
 	// Until now it was noted for as long as its code can live. That this fails lets nobody in twice: a code is for once too.
-	_, _ = s.storage.UseSignIn(ctx, pending.state, time.Until(pending.began().Add(SignInLife+s.client.config.Leeway)))
+	_, _ = s.storage.UseSignIn(ctx, pending.state, time.Until(pending.began().Add(SignInLife+s.client.leeway)))
 	return result, nil
 }
 
@@ -129,7 +129,7 @@ func (s *Session) takeSignIn(ctx context.Context, query url.Values) (pendingSign
 		return pending, fmt.Errorf("read sign-in: %w", err)
 	}
 	pending.state, pending.secret = states[0], secret
-	if age := time.Since(pending.began()); age > SignInLife || age < -s.client.config.Leeway {
+	if age := time.Since(pending.began()); age > SignInLife || age < -s.client.leeway {
 		return pending, fmt.Errorf("%w: too old", ErrUnknownSignIn)
 	}
 	first, err := s.storage.UseSignIn(ctx, pending.state, codeLife)
@@ -145,7 +145,7 @@ func (s *Session) takeSignIn(ctx context.Context, query url.Values) (pendingSign
 // checkAuthentication compares when and how the person signed in at Logto with what the sign-in asked for (OpenID Connect Core
 // §3.1.2.1).
 func (c *Client) checkAuthentication(claims IDTokenClaims, pending pendingSignIn) error {
-	signedIn := claims.AuthTime.Time().Add(c.config.Leeway)
+	signedIn := claims.AuthTime.Time().Add(c.leeway)
 	switch {
 	case pending.MaxAge > 0 && signedIn.Before(time.Now().Add(-pending.MaxAge)):
 		return fmt.Errorf("%w: auth_time is missing or older than max_age", ErrInvalidToken)
@@ -161,7 +161,7 @@ func (c *Client) checkAuthentication(claims IDTokenClaims, pending pendingSignIn
 // auth_time say no: ask for it with SignInOptions.MaxAge.
 func (c *Client) SignedInWithin(age time.Duration, claims IDTokenClaims) bool {
 	passed := time.Since(claims.AuthTime.Time())
-	return claims.AuthTime > 0 && passed <= age+c.config.Leeway && passed >= -c.config.Leeway
+	return claims.AuthTime > 0 && passed <= age+c.leeway && passed >= -c.leeway
 }
 
 // checkResponse checks the authorization response before its code is spent: each parameter once, from the issuer that was

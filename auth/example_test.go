@@ -345,7 +345,7 @@ func ExampleNewVerifier() {
 	idp := authtest.New(authtest.Demo("", "http://localhost:3000"))
 	defer idp.Close()
 	const resource = "https://shopping.your-app.com/api"
-	verifier, err := auth.NewVerifier(idp.URL) // the address of your Logto
+	verifier, err := auth.NewVerifier(auth.Config{Endpoint: idp.URL}) // the address of your Logto
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -376,7 +376,7 @@ func ExampleNewVerifier() {
 func ExampleVerifier_Authorize() {
 	idp := authtest.New(authtest.Demo("", "http://localhost:3000"))
 	defer idp.Close()
-	verifier, err := auth.NewVerifier(idp.URL)
+	verifier, err := auth.NewVerifier(auth.Config{Endpoint: idp.URL})
 	if err != nil {
 		log.Fatal(err)
 	}

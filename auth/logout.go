@@ -15,9 +15,6 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 // maxLogoutLife bounds for how long used logout tokens are remembered; Logto's live for two minutes.
 const maxLogoutLife = 24 * time.Hour
 
-// logoutTokenTypes: a logout token should say what it is, but some say nothing (Back-Channel Logout 1.0 §2.4).
-var logoutTokenTypes = []string{"", "logout+jwt", "application/logout+jwt"}
-
 // LogoutTokenClaims say whose session ended at Logto (OpenID Connect Back-Channel Logout 1.0 §2.4). At least one of
 // Subject and SessionID is set.
 type LogoutTokenClaims struct {
@@ -38,7 +35,8 @@ type LogoutTokenClaims struct {
 // or Config.Replays, not to be had, and worth a second try by Logto. docs/how-it-works.md#sign-outs-from-logto has a picture.
 func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims LogoutTokenClaims, err error) {
 	defer wrap(&err, "verify logout token")
-	payload, _, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: logoutTokenTypes})
+	types := []string{"", "logout+jwt", "application/logout+jwt"} // it should say what it is, but some say nothing (§2.4)
+	payload, _, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: types})
 	if err != nil {
 		return LogoutTokenClaims{}, err
 	}
@@ -75,7 +73,7 @@ func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims Logo
 // ended, not before: what ended twice is no harm, but a logout that failed must find its token good at Logto's next try.
 // So an error here is no reason to refuse the request.
 func (c *Client) LogoutDone(ctx context.Context, claims LogoutTokenClaims) error {
-	life := time.Until(claims.Expiry.Time()) + c.config.Leeway
+	life := time.Until(claims.Expiry.Time()) + c.leeway
 	return c.replays.Note(ctx, claims.ID, max(life, time.Second))
 }
 

@@ -237,7 +237,7 @@ func (l *logto) testStepUp(t *testing.T) {
 // testAPI: a program that only receives tokens knows what they permit, and where.
 func (l *logto) testAPI(t *testing.T) {
 	session, result := l.session(t, &person{cookies: map[string]string{}}, auth.SignInOptions{})
-	verifier, err := auth.NewVerifier(l.config.Endpoint)
+	verifier, err := auth.NewVerifier(auth.Config{Endpoint: l.config.Endpoint})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,6 @@ const (
 	callTimeout = 10 * time.Second
 	// maxAnswer bounds the body of each answer, in bytes; a discovery document has about 3 KB.
 	maxAnswer = 1 << 20
-	// defaultLeeway is Config.Leeway, if that is zero.
-	defaultLeeway = 30 * time.Second
 )
 
 // provider is what Logto's discovery document says (OpenID Connect Discovery 1.0 §3).

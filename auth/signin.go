@@ -206,10 +206,7 @@ func (s *Session) SignIn(ctx context.Context, options SignInOptions) (string, er
 	if err != nil {
 		return "", fmt.Errorf("sign in: %w", err)
 	}
-	address, err := url.Parse(p.AuthorizationEndpoint)
-	if err != nil {
-		return "", fmt.Errorf("sign in: %w", err)
-	}
+	address, _ := url.Parse(p.AuthorizationEndpoint) // discovery has done so
 	pending := pendingSignIn{
 		Began:       time.Now().UnixMilli(),
 		RedirectURI: options.RedirectURI,

@@ -30,26 +30,10 @@ type Verifier struct {
 	log      *slog.Logger
 }
 
-// A VerifierOption changes how a Verifier reaches Logto.
-type VerifierOption func(*Config)
-
-// WithInternalEndpoint is [Config].InternalEndpoint.
-func WithInternalEndpoint(address string) VerifierOption {
-	return func(c *Config) { c.InternalEndpoint = address }
-}
-
-// WithTransport is [Config].Transport.
-func WithTransport(transport http.RoundTripper) VerifierOption {
-	return func(c *Config) { c.Transport = transport }
-}
-
-// NewVerifier is for a program that only receives tokens. endpoint is Logto's base URL, as [Config].Endpoint is. It makes no
-// request: what Logto publishes is fetched when the first token comes. A [Client] is a Verifier too.
-func NewVerifier(endpoint string, options ...VerifierOption) (*Verifier, error) {
-	config := Config{Endpoint: endpoint, Leeway: defaultLeeway}
-	for _, option := range options {
-		option(&config)
-	}
+// NewVerifier is for a program that only receives tokens. Of the configuration it needs the Endpoint, and uses what is about
+// connections, time and the log. It makes no request: what Logto publishes is fetched when the first token comes. A [Client] is
+// a Verifier too.
+func NewVerifier(config Config) (*Verifier, error) {
 	if err := errors.Join(config.endpointFaults()...); err != nil {
 		return nil, fmt.Errorf("logto: %w", err)
 	}
@@ -60,7 +44,7 @@ func newVerifier(config Config) *Verifier {
 	config.Endpoint = strings.TrimRight(config.Endpoint, "/")
 	v := &Verifier{
 		issuer: config.Endpoint + "/oidc",
-		leeway: config.Leeway,
+		leeway: cmp.Or(config.Leeway, 30*time.Second),
 		http:   newHTTPClient(config),
 		log:    cmp.Or(config.Log, slog.Default()),
 	}
@@ -174,13 +158,11 @@ func (v *Verifier) check(payload []byte, audience string) error {
 	return nil
 }
 
-// idTokenTypes: Logto sends none; "JWT" is what others send (RFC 7519 §5.1).
-var idTokenTypes = []string{"", "jwt"}
-
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
 // it is given: an ID token from a refresh carries none, or the old one.
 func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, err error) {
-	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: idTokenTypes, from: ours})
+	types := []string{"", "jwt"} // Logto sends none; "JWT" is what others send (RFC 7519 §5.1)
+	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: types, from: ours})
 	if err != nil {
 		return IDTokenClaims{}, err
 	}
@@ -205,9 +187,6 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 	return claims, nil
 }
 
-// accessTokenTypes are the two spellings of RFC 9068 §4.
-var accessTokenTypes = []string{"at+jwt", "application/at+jwt"}
-
 // VerifyAccessToken verifies a token that an API has received (RFC 9068 §4): signature, iss, exp, iat, nbf, typ, and
 // that it is for audience, the API's own resource indicator. It does not look at what the token permits, and where: ask
 // [AccessTokenClaims.HasScopes], and [AccessTokenClaims.Organization], for the permissions of a token that was issued within
@@ -220,7 +199,8 @@ func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) 
 	if audience == "" {
 		return AccessTokenClaims{}, fmt.Errorf("%w: no audience", ErrInvalidOption)
 	}
-	payload, _, err := v.verify(ctx, raw, checks{audience: audience, types: accessTokenTypes})
+	types := []string{"at+jwt", "application/at+jwt"} // the two spellings of RFC 9068 §4
+	payload, _, err := v.verify(ctx, raw, checks{audience: audience, types: types})
 	if err == nil {
 		err = json.Unmarshal(payload, &claims)
 	}

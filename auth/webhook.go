@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -46,8 +47,14 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 	if len(*c.webhooks) == 0 {
 		return WebhookEvent{}, ErrNoWebhooks
 	}
-	if err := c.checkWebhook(body, signature); err != nil {
-		return WebhookEvent{}, fmt.Errorf("webhook: %w", err)
+	given, err := hex.DecodeString(signature)
+	isSignedWith := func(key string) bool {
+		mac := hmac.New(sha256.New, []byte(key))
+		mac.Write(body) // never fails, by its documentation
+		return hmac.Equal(mac.Sum(nil), given)
+	}
+	if err != nil || !slices.ContainsFunc(*c.webhooks, isSignedWith) {
+		return WebhookEvent{}, fmt.Errorf("webhook: %w", ErrSignature)
 	}
 	var event struct {
 		WebhookEvent
@@ -66,19 +73,4 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 	event.UserID, event.Suspended = cmp.Or(event.UserID, person.ID), person.Suspended
 	event.Members, event.Body = append(event.Added, event.Removed...), body
 	return event.WebhookEvent, nil
-}
-
-func (c *Client) checkWebhook(body []byte, signature string) error {
-	given, err := hex.DecodeString(signature)
-	if err != nil {
-		return ErrSignature
-	}
-	for _, key := range *c.webhooks {
-		mac := hmac.New(sha256.New, []byte(key))
-		mac.Write(body) // never fails, by its documentation
-		if hmac.Equal(mac.Sum(nil), given) {
-			return nil
-		}
-	}
-	return ErrSignature
 }
