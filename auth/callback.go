@@ -76,10 +76,8 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if err := s.client.checkAuthentication(claims, pending); err != nil {
 		return IDTokenClaims{}, fmt.Errorf("ID token: %w", err)
 	}
-	r := record{asked: time.Now(), tokenSet: tokenSet{
-		RefreshToken: token.RefreshToken,
-		Access:       map[string]storedToken{target{}.key(): stored(token)},
-	}}
+	access := map[string]storedToken{target{}.key(): stored(token)}
+	r := record{asked: time.Now(), RefreshToken: token.RefreshToken, Access: access}
 	r.setIDToken(raw)
 	return claims, s.start(ctx, claims, r, pending)
 }
@@ -92,7 +90,7 @@ func (s *Session) start(ctx context.Context, claims IDTokenClaims, r record, pen
 	if before.person.Subject != claims.Subject {
 		before, replaced = record{}, before
 	}
-	names := s.client.organizationNames(ctx, claims, before.person, Secret(r.Access[target{}.key()].Value))
+	names := s.client.organizationNames(ctx, claims, before.person, r.opaque())
 	r.person = claims.person(claims.Subject, before.person, names)
 	identity, tokens, err := r.encode()
 	if err != nil {

@@ -25,9 +25,8 @@ const (
 )
 
 // isDue reports whether it is time to ask Logto again.
-func (c *Client) isDue(identity []byte, storage Storage) bool {
+func (c *Client) isDue(asked time.Time, storage Storage) bool {
 	period := c.config.Revalidate
-	asked, _, _ := splitIdentity(identity)
 	return storage.IsDue() || period > 0 && time.Since(asked) >= period
 }
 
@@ -42,7 +41,11 @@ func (s *Session) revalidate(ctx context.Context) {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		return s.ask(ctx, &asking)
+		err := s.ask(ctx, &asking)
+		if errors.Is(err, ErrSignInRequired) || errors.Is(err, ErrNotAuthenticated) {
+			return nil // which the page says
+		}
+		return err
 	})
 	if !started {
 		return
@@ -71,38 +74,29 @@ func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 		return err
 	}
 	defer release()
-	identity, err := s.storage.Identity(held)
-	if err != nil || identity == nil || !s.client.isDue(identity, s.storage) {
+	r, err := s.read(held)
+	if err != nil || !s.client.isDue(r.asked, s.storage) {
 		s.client.outage.leave()
-		return err
-	}
-	set, err := s.tokens(held)
-	if err != nil {
 		return err
 	}
 	asking.Store(true)
 	defer asking.Store(false)
-	if set.RefreshToken == "" {
-		person, _ := personOf(identity) // no answer is about one who can't be read
-		err = s.askUserInfo(ctx, held, person.Subject, set)
+	if r.RefreshToken == "" {
+		err = s.askUserInfo(ctx, held, r)
 	} else {
-		_, err = s.refresh(ctx, held, target{}, set)
+		_, err = s.refresh(ctx, held, target{}, r)
 	}
 	s.client.observe(ctx, ObservedRevalidation, err)
-	if errors.Is(err, ErrSignInRequired) {
-		return nil // which the page says
-	}
 	return err
 }
 
 // askUserInfo is for a session without a refresh token: as long as its access token is good, so is the session. The answer's
 // claims take the place of the ID token's; that can't be a hint at sign-out any more.
-func (s *Session) askUserInfo(ctx, held context.Context, subject string, set tokenSet) error {
-	token := Secret(set.Access[target{}.key()].Value)
-	if token == "" {
+func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
+	if r.opaque() == "" {
 		return s.endDead(held, errors.New("no token to ask with"))
 	}
-	now, err := s.client.userInfo(ctx, subject, token)
+	now, err := s.client.userInfo(ctx, r.person.Subject, r.opaque())
 	s.client.outage.note(isOutage(err))
 	if answered(err).Status == http.StatusUnauthorized {
 		return s.endDead(held, err)

@@ -65,7 +65,7 @@ func (s *Session) Person(ctx context.Context) (Person, error) {
 
 func (s *Session) identity(ctx context.Context) ([]byte, error) {
 	identity, err := s.storage.Identity(ctx)
-	if err == nil && identity != nil && s.client.isDue(identity, s.storage) {
+	if asked, _, _ := splitIdentity(identity); err == nil && identity != nil && s.client.isDue(asked, s.storage) {
 		s.asked.Do(func() { s.revalidate(ctx) })
 		identity, err = s.storage.Identity(ctx)
 	}
@@ -84,61 +84,8 @@ type record struct {
 	asked   time.Time
 	person  Person
 	payload []byte
-	tokenSet
-}
 
-var newline = []byte("\n")
-
-func splitIdentity(identity []byte) (asked time.Time, person, payload []byte) {
-	line, rest, _ := bytes.Cut(identity, newline)
-	person, payload, _ = bytes.Cut(rest, newline)
-	seconds, _ := strconv.ParseInt(string(line), 10, 64) // what is no number was asked never
-	return time.Unix(seconds, 0), person, payload
-}
-
-func personOf(identity []byte) (person Person, err error) {
-	_, line, _ := splitIdentity(identity)
-	if err := json.Unmarshal(line, &person); err != nil {
-		return Person{}, fmt.Errorf("read identity: %w", err)
-	}
-	return person, nil
-}
-
-// parseRecord reads what can be read, also with an error.
-func parseRecord(identity, tokens []byte) (r record, err error) {
-	var tokensErr error
-	r.person, err = personOf(identity)
-	r.asked, _, r.payload = splitIdentity(identity)
-	r.tokenSet, tokensErr = parseTokens(tokens)
-	return r, errors.Join(err, tokensErr)
-}
-
-func (r record) encode() (identity, tokens []byte, err error) {
-	person, err := json.Marshal(r.person)
-	tokens, tokensErr := json.Marshal(r.tokenSet)
-	asked := strconv.AppendInt(nil, r.asked.Unix(), 10)
-	return bytes.Join([][]byte{asked, person, r.payload}, newline), tokens, errors.Join(err, tokensErr)
-}
-
-func (r record) claims() (claims IDTokenClaims, err error) {
-	err = json.Unmarshal(r.payload, &claims)
-	return claims, err
-}
-
-// setIDToken takes over a verified ID token.
-func (r *record) setIDToken(raw string) {
-	header, rest, _ := strings.Cut(raw, ".")
-	payload, signature, _ := strings.Cut(rest, ".")
-	r.IDTokenHeader, r.IDTokenSignature = header, signature
-	r.payload, _ = base64.RawURLEncoding.DecodeString(payload) // or it would not have been verified
-}
-
-// idToken puts the ID token together again.
-func (r record) idToken() string {
-	return r.IDTokenHeader + "." + base64.RawURLEncoding.EncodeToString(r.payload) + "." + r.IDTokenSignature
-}
-
-type tokenSet struct {
+	// What follows is the other record.
 	IDTokenHeader    string                 `json:"h"`
 	IDTokenSignature string                 `json:"s"`
 	RefreshToken     string                 `json:"r,omitempty"`
@@ -159,38 +106,81 @@ func (t storedToken) token() Token {
 	return Token{Value: Secret(t.Value), Scopes: strings.Fields(t.Scope), Expiry: time.Unix(t.Expires, 0)}
 }
 
-// tokens reads the token record.
-func (s *Session) tokens(ctx context.Context) (tokenSet, error) {
-	data, err := s.storage.Tokens(ctx)
-	if err != nil {
-		return tokenSet{}, fmt.Errorf("read tokens: %w", err)
-	}
-	if data == nil {
-		return tokenSet{}, ErrNotAuthenticated
-	}
-	return parseTokens(data)
+// opaque is the access token for Logto itself; empty if there is none.
+func (r record) opaque() Secret { return Secret(r.Access[target{}.key()].Value) }
+
+func (r record) claims() (claims IDTokenClaims, err error) {
+	err = json.Unmarshal(r.payload, &claims)
+	return claims, err
 }
 
-func parseTokens(data []byte) (tokenSet, error) {
-	var set tokenSet
-	if err := json.Unmarshal(data, &set); err != nil {
-		return tokenSet{}, fmt.Errorf("read tokens: %w", err)
-	}
-	if set.Access == nil {
-		set.Access = map[string]storedToken{}
-	}
-	return set, nil
+// setIDToken takes over a verified ID token.
+func (r *record) setIDToken(raw string) {
+	parts := strings.Split(raw, ".")
+	r.IDTokenHeader, r.IDTokenSignature = parts[0], parts[2]
+	r.payload, _ = base64.RawURLEncoding.DecodeString(parts[1])
 }
 
-// read returns of both records what can be read; an error is the Storage's.
+// idToken puts the ID token together again.
+func (r record) idToken() string {
+	return r.IDTokenHeader + "." + base64.RawURLEncoding.EncodeToString(r.payload) + "." + r.IDTokenSignature
+}
+
+// errUnreadable: a record is not as this version writes it.
+var errUnreadable = errors.New("unreadable")
+
+var newline = []byte("\n")
+
+func splitIdentity(identity []byte) (asked time.Time, person, payload []byte) {
+	line, rest, _ := bytes.Cut(identity, newline)
+	person, payload, _ = bytes.Cut(rest, newline)
+	seconds, _ := strconv.ParseInt(string(line), 10, 64) // what is no number was asked never
+	return time.Unix(seconds, 0), person, payload
+}
+
+func personOf(identity []byte) (person Person, err error) {
+	_, line, _ := splitIdentity(identity)
+	if err := json.Unmarshal(line, &person); err != nil {
+		return Person{}, fmt.Errorf("read identity: %w: %w", errUnreadable, err)
+	}
+	return person, nil
+}
+
+// parseRecord reads what can be read, also with an error.
+func parseRecord(identity, tokens []byte) (r record, err error) {
+	if unread := json.Unmarshal(tokens, &r); unread != nil {
+		err = fmt.Errorf("read tokens: %w: %w", errUnreadable, unread)
+	}
+	if r.Access == nil {
+		r.Access = map[string]storedToken{}
+	}
+	r.asked, _, r.payload = splitIdentity(identity)
+	person, unread := personOf(identity)
+	r.person = person
+	return r, errors.Join(err, unread)
+}
+
+func (r record) encode() (identity, tokens []byte, err error) {
+	person, err := json.Marshal(r.person)
+	tokens, tokensErr := json.Marshal(r)
+	asked := strconv.AppendInt(nil, r.asked.Unix(), 10)
+	return bytes.Join([][]byte{asked, person, r.payload}, newline), tokens, errors.Join(err, tokensErr)
+}
+
+// read reads both records. errUnreadable comes with what could be read.
 func (s *Session) read(ctx context.Context) (record, error) {
 	tokens, err := s.storage.Tokens(ctx)
 	if err != nil {
-		return record{}, err
+		return record{}, fmt.Errorf("read tokens: %w", err)
 	}
 	identity, err := s.storage.Identity(ctx)
-	r, _ := parseRecord(identity, tokens)
-	return r, err
+	if err != nil {
+		return record{}, fmt.Errorf("read identity: %w", err)
+	}
+	if identity == nil || tokens == nil {
+		return record{}, ErrNotAuthenticated
+	}
+	return parseRecord(identity, tokens)
 }
 
 // update changes both records; see Storage.Update.

@@ -38,8 +38,8 @@ type SignOutOptions struct {
 // The tokens are revoked in the background, if that is possible half a minute later, and the person has not signed in
 // again by then. With any other error, the Storage's, the person is still signed in.
 func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, error) {
-	r, err := s.read(ctx) // one that can't be read leaves nothing to revoke, but nobody signed in either
-	if err != nil {
+	r, err := s.read(ctx)
+	if err != nil && !errors.Is(err, ErrNotAuthenticated) && !errors.Is(err, errUnreadable) {
 		return "", fmt.Errorf("sign out: %w", err)
 	}
 	if err := s.storage.End(ctx); err != nil {
@@ -52,7 +52,7 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 	switch _, token := r.revocable(); {
 	case err != nil:
 	case token != "" && p.RevocationEndpoint != "":
-		err = s.client.revoke(ctx, p, r.tokenSet)
+		err = s.client.revoke(ctx, p, r)
 	default: // nothing else tells whether the browser would find Logto
 		_, err = s.client.provider.within(ctx, recent)
 	}
@@ -63,7 +63,7 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 		return "", fmt.Errorf("sign out: %w", err)
 	}
 	hint := ""
-	if s.client.isHint(ctx, r.tokenSet) {
+	if s.client.isHint(ctx, r) {
 		hint = r.idToken()
 	}
 	return s.client.endSessionURL(p, hint, options), nil
@@ -71,8 +71,8 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 
 // isHint reports whether Logto would take the ID token as a hint. If it has withdrawn the key since, it answers an error
 // that leads nowhere; the client ID alone leads back.
-func (c *Client) isHint(ctx context.Context, set tokenSet) bool {
-	h, err := parseHeader(set.IDTokenHeader + "..")
+func (c *Client) isHint(ctx context.Context, r record) bool {
+	h, err := parseHeader(r.IDTokenHeader + "..")
 	if err != nil {
 		return false
 	}
@@ -120,20 +120,20 @@ func (s *Session) revokeUnshared(ctx context.Context, r record) error {
 	if err != nil {
 		return err
 	}
-	return s.client.revoke(ctx, p, r.tokenSet)
+	return s.client.revoke(ctx, p, r)
 }
 
 // revocable returns the token whose revocation ends the whole grant at Logto.
-func (t tokenSet) revocable() (kind, token string) {
-	if t.RefreshToken != "" {
-		return "refresh_token", t.RefreshToken
+func (r record) revocable() (kind, token string) {
+	if r.RefreshToken != "" {
+		return "refresh_token", r.RefreshToken
 	}
-	return "access_token", t.Access[target{}.key()].Value
+	return "access_token", string(r.opaque())
 }
 
 // revoke ends the grant. An answer that no application of Logto's gives is as good as none: ErrProvider.
-func (c *Client) revoke(ctx context.Context, p *provider, set tokenSet) error {
-	kind, token := set.revocable()
+func (c *Client) revoke(ctx context.Context, p *provider, r record) error {
+	kind, token := r.revocable()
 	if token == "" || p.RevocationEndpoint == "" {
 		return nil
 	}

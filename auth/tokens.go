@@ -150,7 +150,7 @@ func (c *Client) allowed(t target) error {
 // token returns a usable token: the stored one, or a new one. Only the holder of the session's lock refreshes; who
 // waited for it looks again first. docs/how-it-works.md#refresh has a picture.
 func (s *Session) token(ctx context.Context, t target, force bool) (Token, error) {
-	before, err := s.tokens(ctx)
+	before, err := s.read(ctx)
 	if err != nil {
 		return Token{}, err
 	}
@@ -171,14 +171,14 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 	if !stopWatching() { // it is over, and ctx may end at any moment: before anything was sent is the time to give up
 		return Token{}, fmt.Errorf("lock session: %w", request.Err())
 	}
-	set, err := s.tokens(held)
+	r, err := s.read(held)
 	if err != nil {
 		return Token{}, err
 	}
-	if now := set.Access[t.key()]; now.usable(time.Now()) && (!force || now.Value != before.Access[t.key()].Value) {
+	if now := r.Access[t.key()]; now.usable(time.Now()) && (!force || now.Value != before.Access[t.key()].Value) {
 		return now.token(), nil // somebody else has refreshed meanwhile
 	}
-	token, err := s.refresh(ctx, held, t, set)
+	token, err := s.refresh(ctx, held, t, r)
 	if answered(err).Code == "access_denied" && t.organization != "" {
 		err = errors.Join(err, s.dropOrganization(held, t.organization)) // the others would work at an API until they end
 	}
@@ -199,22 +199,20 @@ func (s *Session) dropOrganization(held context.Context, id string) error {
 
 // refresh asks Logto for a token and saves what came. The lock is held as long as held lives; should it be lost, the
 // request to Logto still goes on, for its answer may be the only good refresh token. A grant that is dead ends the session.
-func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (Token, error) {
+func (s *Session) refresh(ctx, held context.Context, t target, r record) (Token, error) {
 	p, err := s.client.provider.get(ctx)
 	if err != nil {
 		return Token{}, err
 	}
-	token, err := s.client.refresh(ctx, p, set.RefreshToken, t)
+	token, err := s.client.refresh(ctx, p, r.RefreshToken, t)
 	if answered(err).Code == "invalid_grant" {
 		// Perhaps a holder whose lock had run out was faster. Then its token is the one to use; Update is sure to see it.
-		var again tokenSet
-		readErr := s.update(ctx, func(r *record) error { again = r.tokenSet; return nil })
-		if readErr != nil {
-			return Token{}, fmt.Errorf("read tokens: %w", readErr)
+		used := r.RefreshToken
+		if err := s.update(ctx, func(now *record) error { r = *now; return nil }); err != nil {
+			return Token{}, fmt.Errorf("read tokens: %w", err)
 		}
-		if again.RefreshToken != set.RefreshToken {
-			set = again
-			token, err = s.client.refresh(ctx, p, set.RefreshToken, t)
+		if r.RefreshToken != used {
+			token, err = s.client.refresh(ctx, p, r.RefreshToken, t)
 		}
 	}
 	if answered(err).Code == "invalid_grant" {
@@ -223,16 +221,16 @@ func (s *Session) refresh(ctx, held context.Context, t target, set tokenSet) (To
 	if err != nil {
 		return Token{}, err
 	}
-	if token.RefreshToken != "" && token.RefreshToken != set.RefreshToken {
-		if err := s.saveRotated(ctx, held, set.RefreshToken, token.RefreshToken); err != nil {
+	if token.RefreshToken != "" && token.RefreshToken != r.RefreshToken {
+		if err := s.saveRotated(ctx, r.RefreshToken, token.RefreshToken); err != nil {
 			return Token{}, fmt.Errorf("save refresh token: %w", err)
 		}
-		set.RefreshToken = token.RefreshToken
+		r.RefreshToken = token.RefreshToken
 		if held.Err() != nil {
 			held = ctx // ours is the successor of the one that was stored, so nobody else was faster
 		}
 	}
-	return s.adopt(ctx, held, t, token, set.RefreshToken)
+	return s.adopt(ctx, held, t, token, r)
 }
 
 // endDead ends the session whose grant is dead: that of the lock, even if it was lost.
@@ -245,14 +243,10 @@ func (s *Session) endDead(held context.Context, cause error) error {
 
 // saveRotated comes before anything else can fail. A rotated refresh token is the only one that is still good, so a
 // storage that is away is given the rest of the refresh's time, and a lost lock is no reason to lose the token too: what
-// keeps an older token from overwriting a newer one is then that ours must be the successor of the stored one.
-func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) error {
+// keeps an older token from overwriting a newer one is that ours must be the successor of the stored one.
+func (s *Session) saveRotated(ctx context.Context, used, rotated string) error {
 	for {
-		saving := held
-		if held.Err() != nil {
-			saving = ctx
-		}
-		err := s.update(saving, func(r *record) error {
+		err := s.update(ctx, func(r *record) error {
 			if r.RefreshToken == used {
 				r.RefreshToken = rotated
 			}
@@ -275,32 +269,29 @@ func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) e
 // adopt takes over what a refresh brought, unless somebody was faster. An ID token among it must be of the same person and
 // application as before (OpenID Connect Core §12.2), or else nothing of the answer is used; if it is another person's,
 // the session ends.
-func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token, refreshToken string) (Token, error) {
+func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token, used record) (_ Token, err error) {
 	var claims IDTokenClaims
 	var names []Organization
 	raw, _ := token.Extra("id_token").(string)
 	if raw != "" {
-		var err error
 		if claims, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
 			return Token{}, fmt.Errorf("ID token of a refresh: %w", err)
 		}
 		if t.key() == (target{}).key() { // the token for userinfo
-			identity, _ := s.storage.Identity(held)
-			person, _ := personOf(identity)
-			names = s.client.organizationNames(ctx, claims, person, Secret(token.AccessToken))
+			names = s.client.organizationNames(ctx, claims, used.person, Secret(token.AccessToken))
 		}
 	}
 	fresh := stored(token)
-	err := s.update(held, func(r *record) error {
-		if r.RefreshToken != refreshToken {
+	err = s.update(held, func(r *record) error {
+		if r.RefreshToken != used.RefreshToken {
 			return nil
 		}
 		if raw != "" {
 			before, err := r.claims()
-			if err != nil {
-				return err
+			if err == nil {
+				err = claims.continues(before)
 			}
-			if err := claims.continues(before); err != nil {
+			if err != nil {
 				return err
 			}
 			if !claims.sameRights(before) { // tokens that were got with others must not outlive them
@@ -322,9 +313,9 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 }
 
 // keep takes over an access token, and drops those that are not used any more.
-func (t *tokenSet) keep(is target, token storedToken, now time.Time) {
-	maps.DeleteFunc(t.Access, func(_ string, token storedToken) bool { return !token.usable(now) })
-	t.Access[is.key()] = token
+func (r *record) keep(t target, token storedToken, now time.Time) {
+	maps.DeleteFunc(r.Access, func(_ string, token storedToken) bool { return !token.usable(now) })
+	r.Access[t.key()] = token
 }
 
 var errOtherSubject = fmt.Errorf("%w: of another sub", ErrInvalidToken)
