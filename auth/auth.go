@@ -165,9 +165,7 @@ type Client struct {
 	config    Config                  // without secrets
 	secret    *atomic.Pointer[string] // pointers, for fmt prints the fields of unexported fields without asking their methods
 	webhooks  *[]string
-	scopes    []string
-	resources []string
-	replays   Replays
+	resources []string // with that of organizations
 
 	revocations, revalidations *background
 	outage                     outage
@@ -179,7 +177,11 @@ func New(config Config) (*Client, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("logto: %w", err)
 	}
-	config.Resources = slices.Clone(config.Resources)
+	config.Scopes = union([]string{"openid", "profile", "offline_access"}, config.Scopes)
+	config.Resources = union(config.Resources, nil)
+	if config.Replays == nil {
+		config.Replays = &memoryReplays{}
+	}
 	secret, webhookKeys := string(config.AppSecret), strings.Fields(string(config.WebhookKey))
 	config.AppSecret, config.WebhookKey = "", ""
 	c := &Client{
@@ -187,16 +189,11 @@ func New(config Config) (*Client, error) {
 		config:    config,
 		secret:    new(atomic.Pointer[string]),
 		webhooks:  &webhookKeys,
-		scopes:    union([]string{"openid", "profile", "offline_access"}, config.Scopes),
-		resources: union(config.Resources, nil),
-		replays:   config.Replays,
+		resources: config.Resources,
 	}
 	c.secret.Store(&secret)
-	if slices.Contains(c.scopes, ScopeOrganizations) {
-		c.resources = union(c.resources, []string{resourceOrganizations})
-	}
-	if c.replays == nil {
-		c.replays = &memoryReplays{}
+	if slices.Contains(config.Scopes, ScopeOrganizations) {
+		c.resources = union(config.Resources, []string{resourceOrganizations})
 	}
 	c.revocations, c.revalidations = newBackground(c.log, 64), newBackground(c.log, 256)
 	return c, nil

@@ -26,8 +26,8 @@ func newBackground(log *slog.Logger, places int) *background {
 	return b
 }
 
-// run runs a task, unless too many are under way or the Client is closed. later waits, but not when it is being closed.
-func (b *background) run(ctx context.Context, what string, task func(ctx context.Context, later func(time.Duration)) error) (started bool) {
+// run runs a task, unless too many are under way or the Client is closed.
+func (b *background) run(ctx context.Context, what string, task func(context.Context) error) (started bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closing.Err() != nil {
@@ -35,14 +35,15 @@ func (b *background) run(ctx context.Context, what string, task func(ctx context
 	}
 	ctx = context.WithoutCancel(ctx)
 	return b.tasks.TryGo(func() error {
-		if err := task(ctx, b.later); err != nil {
+		if err := task(ctx); err != nil {
 			b.log.WarnContext(ctx, what, "error", err)
 		}
 		return nil
 	})
 }
 
-func (b *background) later(d time.Duration) {
+// wait lets a task wait, but not when the Client is being closed.
+func (b *background) wait(d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-b.closing.Done():

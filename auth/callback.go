@@ -195,6 +195,7 @@ func (c *Client) exchange(ctx context.Context, p *provider, code string, pending
 // credentials grant lets them be set, and the grant type with them. The authentication style is fixed: to detect it, x/oauth2
 // would repeat a failed request and so spend a code or a refresh token twice.
 func (c *Client) requestToken(ctx context.Context, p *provider, step string, parameters url.Values) (token *oauth2.Token, err error) {
+	defer wrap(&err, step)
 	ctx = oidc.ClientContext(ctx, c.http)
 	err = c.withSecret(func(secret string) (err error) {
 		config := clientcredentials.Config{
@@ -205,7 +206,7 @@ func (c *Client) requestToken(ctx context.Context, p *provider, step string, par
 			EndpointParams: parameters,
 		}
 		token, err = config.Token(ctx)
-		return providerError(ctx, step, err)
+		return providerError(ctx, err)
 	})
 	return token, err
 }

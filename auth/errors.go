@@ -84,18 +84,9 @@ func IsTimeout(err error) bool {
 
 // oauthError reads the error that an answer's body holds (RFC 6749 §5.2); a body that is none gives only the status.
 func oauthError(status int, body []byte) *OAuthError {
-	var fields struct {
-		Code        any `json:"error"`
-		Description any `json:"error_description"`
-		LogtoCode   any `json:"code"`
-	}
-	_ = json.Unmarshal(body, &fields) // not JSON: the fields stay empty
-	return &OAuthError{
-		Code:        printable(fields.Code),
-		Description: printable(fields.Description),
-		LogtoCode:   printable(fields.LogtoCode),
-		Status:      status,
-	}
+	var fields map[string]any
+	_ = json.Unmarshal(body, &fields) // not JSON: there are none
+	return &OAuthError{printable(fields["error"]), printable(fields["error_description"]), printable(fields["code"]), status}
 }
 
 // wrap puts the step that failed before an error.
@@ -122,23 +113,22 @@ func printable(s any) string {
 
 // providerError gives what a library says of a failed call one of our two shapes: an *OAuthError if Logto answered with
 // one, else a wrapped ErrProvider. The body of an answer goes no further.
-func providerError(ctx context.Context, step string, err error) error {
-	if err == nil {
+func providerError(ctx context.Context, err error) error {
+	answer, isAnswer := errors.AsType[*oauth2.RetrieveError](err)
+	_, isNetwork := errors.AsType[net.Error](err)
+	switch {
+	case err == nil:
 		return nil
+	case isAnswer && answer.Response.StatusCode != http.StatusOK:
+		return oauthError(answer.Response.StatusCode, answer.Body)
+	case isAnswer:
+		return fmt.Errorf("%w: an error under status 200", ErrProvider)
+	case ctx.Err() != nil: // some libraries drop it from the chain
+		return fmt.Errorf("%w: %w", ErrProvider, ctx.Err())
+	case isNetwork:
+		return fmt.Errorf("%w: %w", ErrProvider, err)
 	}
-	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		if status := answer.Response.StatusCode; status != http.StatusOK {
-			return fmt.Errorf("%s: %w", step, oauthError(status, answer.Body))
-		}
-		return fmt.Errorf("%s: %w: an error under status 200", step, ErrProvider)
-	}
-	if cause := ctx.Err(); cause != nil { // some libraries drop it from the chain
-		return fmt.Errorf("%s: %w: %w", step, ErrProvider, cause)
-	}
-	if _, ok := errors.AsType[net.Error](err); ok {
-		return fmt.Errorf("%s: %w: %w", step, ErrProvider, err)
-	}
-	return fmt.Errorf("%s: %w: %s", step, ErrProvider, printable(err.Error()))
+	return fmt.Errorf("%w: %s", ErrProvider, printable(err.Error()))
 }
 
 // isOutage tells whether Logto gave no answer, or one that says it can't.

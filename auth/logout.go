@@ -59,7 +59,7 @@ func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims Logo
 	if err != nil {
 		return LogoutTokenClaims{}, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
-	used, err := c.replays.Noted(ctx, claims.ID)
+	used, err := c.config.Replays.Noted(ctx, claims.ID)
 	if err != nil {
 		return LogoutTokenClaims{}, err
 	}
@@ -74,7 +74,7 @@ func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims Logo
 // So an error here is no reason to refuse the request.
 func (c *Client) LogoutDone(ctx context.Context, claims LogoutTokenClaims) error {
 	life := time.Until(claims.Expiry.Time()) + c.leeway
-	return c.replays.Note(ctx, claims.ID, max(life, time.Second))
+	return c.config.Replays.Note(ctx, claims.ID, max(life, time.Second))
 }
 
 // memoryReplays is a Replays for one process: the IDs.

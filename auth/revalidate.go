@@ -37,7 +37,7 @@ func (s *Session) revalidate(ctx context.Context) {
 	}
 	done := make(chan struct{})
 	var asking atomic.Bool
-	started := s.client.revalidations.run(ctx, "revalidation", func(ctx context.Context, _ func(time.Duration)) error {
+	started := s.client.revalidations.run(ctx, "revalidation", func(ctx context.Context) error {
 		defer close(done)
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()

@@ -234,7 +234,7 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 		"client_id":             {c.config.AppID},
 		"response_type":         {"code"},
 		"redirect_uri":          {o.RedirectURI},
-		"scope":                 {strings.Join(c.scopes, " ")},
+		"scope":                 {strings.Join(c.config.Scopes, " ")},
 		"state":                 {pending.state},
 		"nonce":                 {pending.nonce()},
 		"code_challenge":        {oauth2.S256ChallengeFromVerifier(pending.verifier())},

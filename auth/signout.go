@@ -90,11 +90,9 @@ func (s *Session) revokeSoon(ctx context.Context, r record, after time.Duration)
 		return
 	}
 	const failure = "tokens not revoked"
-	started := c.revocations.run(ctx, failure, func(ctx context.Context, later func(time.Duration)) (err error) {
+	started := c.revocations.run(ctx, failure, func(ctx context.Context) (err error) {
 		for _, wait := range []time.Duration{after, retryRevocation - after} {
-			if wait > 0 {
-				later(wait)
-			}
+			c.revocations.wait(wait)
 			if err = s.revokeUnshared(ctx, r); err == nil {
 				return nil
 			}

@@ -135,7 +135,7 @@ func (c *Client) allowed(t target) error {
 	if t.resource != "" && !slices.Contains(c.config.Resources, t.resource) {
 		return fmt.Errorf("%w: %s", ErrUnknownResource, printable(t.resource))
 	}
-	if t.organization != "" && !slices.Contains(c.scopes, ScopeOrganizations) {
+	if t.organization != "" && !slices.Contains(c.config.Scopes, ScopeOrganizations) {
 		return ErrOrganizationsScope
 	}
 	if strings.ContainsFunc(t.organization, func(r rune) bool { return r <= ' ' || r > '~' }) {
