@@ -80,25 +80,26 @@ func (v *Verifier) Require(need Permission) func(http.Handler) http.Handler {
 }
 
 // Authorize verifies the access token of a request's Authorization header (RFC 6750 §2.1), and that it permits what is
-// demanded, there where it is. The request it returns carries the caller, for [CallerFrom]. Answer an error by [Refuse]: [ErrNotAuthenticated] if there is no token, [ErrInvalidToken],
-// [ErrInsufficientScope], [ErrProvider] if nobody knows; [ErrInvalidOption] if nothing is demanded.
-func (v *Verifier) Authorize(r *http.Request, need Permission) (*http.Request, error) {
+// demanded, there where it is. The request it returns carries the caller, for [CallerFrom]. Answer an error by [Refuse]:
+// [ErrNotAuthenticated] if there is no token, [ErrInvalidToken], [ErrInsufficientScope], [ErrProvider] if nobody knows;
+// [ErrInvalidOption] if nothing is demanded.
+func (v *Verifier) Authorize(r *http.Request, need Permission) (_ *http.Request, err error) {
+	defer wrap(&err, "authorize")
 	if need.audience() == "" {
-		return nil, fmt.Errorf("authorize: %w: no resource and no organization", ErrInvalidOption)
+		return nil, fmt.Errorf("%w: no resource and no organization", ErrInvalidOption)
 	}
 	scheme, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || raw == "" {
-		return nil, fmt.Errorf("authorize: %w: no bearer token", ErrNotAuthenticated)
+		return nil, fmt.Errorf("%w: no bearer token", ErrNotAuthenticated)
 	}
 	claims, err := v.VerifyAccessToken(r.Context(), raw, need.audience())
-	if err != nil {
-		return nil, fmt.Errorf("authorize: %w", err)
-	}
-	if !need.isWithin(claims) {
-		return nil, fmt.Errorf("authorize: %w: issued within another organization than is demanded, or within none", ErrInvalidToken)
-	}
-	if !claims.HasScopes(need.Scopes...) {
-		return nil, fmt.Errorf("authorize: %w", ErrInsufficientScope)
+	switch {
+	case err != nil:
+		return nil, err
+	case !need.isWithin(claims):
+		return nil, fmt.Errorf("%w: issued within another organization than is demanded, or within none", ErrInvalidToken)
+	case !claims.HasScopes(need.Scopes...):
+		return nil, ErrInsufficientScope
 	}
 	return r.WithContext(withCaller(r.Context(), claims, need)), nil
 }

@@ -25,7 +25,7 @@ func NewUser(claims IDTokenClaims) *User {
 
 // Claims are those of the ID token, as of sign-in or the last refresh. They are read when they are first asked for.
 func (u *User) Claims() IDTokenClaims {
-	if u.claims == nil {
+	if u == nil || u.claims == nil {
 		return IDTokenClaims{}
 	}
 	return u.claims()

@@ -35,8 +35,8 @@ type LogoutTokenClaims struct {
 // or Config.Replays, not to be had, and worth a second try by Logto. docs/how-it-works.md#sign-outs-from-logto has a picture.
 func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims LogoutTokenClaims, err error) {
 	defer wrap(&err, "verify logout token")
-	types := []string{"", "logout+jwt", "application/logout+jwt"} // it should say what it is, but some say nothing (§2.4)
-	payload, _, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: types})
+	// It should say what it is, but some say nothing (§2.4).
+	payload, _, err := c.verify(ctx, raw, c.config.AppID, strangers, "", "logout+jwt", "application/logout+jwt")
 	if err != nil {
 		return LogoutTokenClaims{}, err
 	}

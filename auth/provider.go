@@ -93,7 +93,8 @@ const maxKeys = 16
 // newKeyCache holds Logto's public keys. Unlike go-oidc's own set it forgets a withdrawn key, and no flood of bad tokens
 // makes it fetch more often than it should.
 func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
-	return newCached(10*time.Minute, time.Hour, func(ctx context.Context) ([]jose.JSONWebKey, error) {
+	return newCached(10*time.Minute, time.Hour, func(ctx context.Context) (keys []jose.JSONWebKey, err error) {
+		defer wrap(&err, "fetch keys")
 		p, err := v.provider.get(ctx) // known by now: verifySignature has asked for it
 		if err != nil {
 			return nil, err
@@ -102,9 +103,18 @@ func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
 			Keys []json.RawMessage `json:"keys"`
 		}
 		if err := v.fetch(ctx, p.JWKSURI, &set); err != nil {
-			return nil, fmt.Errorf("fetch keys: %w", err)
+			return nil, err
 		}
-		return usableKeys(set.Keys)
+		for _, raw := range set.Keys {
+			var key jose.JSONWebKey // one of a kind that nobody here knows does not spoil the rest
+			if key.UnmarshalJSON(raw) == nil && key.IsPublic() && key.Valid() && key.Use != "enc" && len(keys) < maxKeys {
+				keys = append(keys, key)
+			}
+		}
+		if len(keys) == 0 {
+			return nil, fmt.Errorf("%w: no usable key", ErrProvider)
+		}
+		return keys, nil
 	})
 }
 
@@ -123,20 +133,26 @@ func (v *Verifier) verifySignature(ctx context.Context, raw string, h header, wh
 	if !announced(p) {
 		return nil, fmt.Errorf("%w: algorithm %q is not announced", ErrInvalidToken, printable(h.Algorithm))
 	}
+	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(h.Algorithm)})
+	if err != nil {
+		return nil, fmt.Errorf("%w: not a signed JWT", ErrInvalidToken)
+	}
 	var payload []byte
-	verified := false
+	verifies := func(key jose.JSONWebKey) bool { // go-jose refuses a key whose kind is not the algorithm's
+		verified, err := jws.Verify(key)
+		payload = verified
+		return err == nil
+	}
+	isVerified := false
 	_, err = v.keys.find(ctx, who, func(keys []jose.JSONWebKey) bool {
 		keys = h.fitting(keys)
-		if len(keys) == 0 {
-			return false
-		}
-		payload, verified = verifyWith(keys, raw, h.Algorithm)
-		return verified || who == strangers && h.KeyID != ""
+		isVerified = slices.ContainsFunc(keys, verifies)
+		return isVerified || who == strangers && h.KeyID != "" && len(keys) > 0
 	})
 	if err != nil {
 		return nil, err
 	}
-	if !verified {
+	if !isVerified {
 		return nil, fmt.Errorf("%w: no key verifies the signature", ErrInvalidToken)
 	}
 	return payload, nil
@@ -148,38 +164,6 @@ func (h header) fitting(keys []jose.JSONWebKey) []jose.JSONWebKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(key jose.JSONWebKey) bool {
 		return h.KeyID != "" && h.KeyID != key.KeyID || key.Algorithm != "" && key.Algorithm != h.Algorithm
 	})
-}
-
-// verifyWith tries the keys. go-jose refuses a key whose kind is not the algorithm's.
-func verifyWith(keys []jose.JSONWebKey, raw, algorithm string) ([]byte, bool) {
-	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(algorithm)})
-	if err != nil {
-		return nil, false
-	}
-	for _, key := range keys {
-		if payload, err := jws.Verify(key); err == nil {
-			return payload, true
-		}
-	}
-	return nil, false
-}
-
-// usableKeys keeps the keys that can verify a signature; one of a kind that nobody here knows does not spoil the rest.
-func usableKeys(set []json.RawMessage) ([]jose.JSONWebKey, error) {
-	var keys []jose.JSONWebKey
-	for _, raw := range set {
-		var key jose.JSONWebKey
-		if key.UnmarshalJSON(raw) != nil || !key.IsPublic() || !key.Valid() || key.Use == "enc" {
-			continue
-		}
-		if keys = append(keys, key); len(keys) == maxKeys {
-			break
-		}
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("fetch keys: %w: no usable key", ErrProvider)
-	}
-	return keys, nil
 }
 
 // fetch reads one of the documents that Logto publishes. Whatever goes wrong is ErrProvider.

@@ -36,10 +36,7 @@ func (s *Session) IsAuthenticated(ctx context.Context) (bool, error) {
 // nobody is signed in.
 func (s *Session) IDTokenClaims(ctx context.Context) (IDTokenClaims, error) {
 	user, err := s.User(ctx)
-	if err != nil {
-		return IDTokenClaims{}, err
-	}
-	return user.Claims(), nil
+	return user.Claims(), err
 }
 
 // Person is the little that every page shows of whoever is signed in.

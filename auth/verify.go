@@ -61,17 +61,11 @@ const (
 	maxHeader = 2 << 10  // bytes of its first part; Logto's have about 120
 )
 
-// checks are what distinguishes one kind of token from another.
-type checks struct {
-	audience string
-	types    []string // allowed values of the header's typ, in lower case; "" is none
-	from     caller   // who gave us the token
-}
-
 // verify checks what all of Logto's tokens have in common: a signature by one of its keys and an allowed algorithm,
 // typ, iss, aud (by go-oidc), and exp, iat and nbf with leeway. It returns the payload, and the token as go-oidc sees it.
-// A failure is ErrInvalidToken if it is the token's fault, ErrProvider if Logto's keys can't be had.
-func (v *Verifier) verify(ctx context.Context, raw string, want checks) ([]byte, *oidc.IDToken, error) {
+// A failure is ErrInvalidToken if it is the token's fault, ErrProvider if Logto's keys can't be had. types are the allowed
+// values of typ, in lower case; "" is none.
+func (v *Verifier) verify(ctx context.Context, raw, audience string, from caller, types ...string) ([]byte, *oidc.IDToken, error) {
 	if len(raw) > maxToken {
 		return nil, nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalidToken, maxToken)
 	}
@@ -79,25 +73,25 @@ func (v *Verifier) verify(ctx context.Context, raw string, want checks) ([]byte,
 	if err != nil {
 		return nil, nil, err
 	}
-	if !slices.Contains(want.types, strings.ToLower(h.Type)) { // a media type: case does not count (RFC 7515 §4.1.9)
+	if !slices.Contains(types, strings.ToLower(h.Type)) { // a media type: case does not count (RFC 7515 §4.1.9)
 		return nil, nil, fmt.Errorf("%w: typ %q", ErrInvalidToken, printable(h.Type))
 	}
 	if !slices.Contains(asymmetric, h.Algorithm) {
 		return nil, nil, fmt.Errorf("%w: algorithm %q", ErrInvalidToken, printable(h.Algorithm))
 	}
-	payload, err := v.verifySignature(ctx, raw, h, want.from)
+	payload, err := v.verifySignature(ctx, raw, h, from)
 	if err != nil {
 		return nil, nil, err
 	}
 	token, err := oidc.NewVerifier(v.issuer, verified(payload), &oidc.Config{
-		ClientID:             want.audience,
+		ClientID:             audience,
 		SupportedSigningAlgs: []string{h.Algorithm},
 		SkipExpiryCheck:      true, // go-oidc knows no leeway
 	}).Verify(ctx, raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %s", ErrInvalidToken, printable(err.Error()))
 	}
-	return payload, token, v.check(payload, want.audience)
+	return payload, token, v.check(payload, audience)
 }
 
 // header is what a JWT says about its signature (RFC 7515 §4.1).
@@ -140,29 +134,29 @@ func (v *Verifier) check(payload []byte, audience string) error {
 	if err := unmarshalClaims(payload, &claims, new(map[string]json.RawMessage)); err != nil {
 		return err
 	}
-	if claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience) {
-		return fmt.Errorf("%w: iss or aud is missing", ErrInvalidToken)
-	}
-	if claims.Expiry == nil || claims.IssuedAt == nil {
-		return fmt.Errorf("%w: exp or iat is missing", ErrInvalidToken)
-	}
 	earliest, latest := time.Now().Add(-v.leeway), time.Now().Add(v.leeway)
+	problem := ""
 	switch {
+	case claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience):
+		problem = "iss or aud is missing"
+	case claims.Expiry == nil || claims.IssuedAt == nil:
+		problem = "exp or iat is missing"
 	case !earliest.Before(claims.Expiry.Time()):
-		return fmt.Errorf("%w: expired", ErrInvalidToken)
+		problem = "expired"
 	case claims.IssuedAt.Time().After(latest):
-		return fmt.Errorf("%w: issued in the future", ErrInvalidToken)
+		problem = "issued in the future"
 	case claims.NotBefore != nil && claims.NotBefore.Time().After(latest):
-		return fmt.Errorf("%w: not valid yet", ErrInvalidToken)
+		problem = "not valid yet"
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: %s", ErrInvalidToken, problem)
 }
 
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
 // it is given: an ID token from a refresh carries none, or the old one.
 func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce string) (claims IDTokenClaims, err error) {
-	types := []string{"", "jwt"} // Logto sends none; "JWT" is what others send (RFC 7519 §5.1)
-	payload, token, err := c.verify(ctx, raw, checks{audience: c.config.AppID, types: types, from: ours})
+	payload, token, err := c.verify(ctx, raw, c.config.AppID, ours, "", "jwt") // others than Logto send "JWT" (RFC 7519 §5.1)
 	if err != nil {
 		return IDTokenClaims{}, err
 	}
@@ -199,8 +193,7 @@ func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) 
 	if audience == "" {
 		return AccessTokenClaims{}, fmt.Errorf("%w: no audience", ErrInvalidOption)
 	}
-	types := []string{"at+jwt", "application/at+jwt"} // the two spellings of RFC 9068 §4
-	payload, _, err := v.verify(ctx, raw, checks{audience: audience, types: types})
+	payload, _, err := v.verify(ctx, raw, audience, strangers, "at+jwt", "application/at+jwt") // the spellings of RFC 9068 §4
 	if err == nil {
 		err = json.Unmarshal(payload, &claims)
 	}
