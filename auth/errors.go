@@ -89,6 +89,22 @@ func oauthError(status int, body []byte) *OAuthError {
 	return &OAuthError{printable(fields["error"]), printable(fields["error_description"]), printable(fields["code"]), status}
 }
 
+// fault is a reason to refuse something, if it is one.
+type fault struct {
+	is      bool
+	problem string
+}
+
+// refuse returns the first fault that is one, as an error of the kind; nil if none is.
+func refuse(kind error, faults ...fault) error {
+	for _, f := range faults {
+		if f.is {
+			return fmt.Errorf("%w: %s", kind, f.problem)
+		}
+	}
+	return nil
+}
+
 // wrap puts the step that failed before an error.
 func wrap(err *error, step string) {
 	if *err != nil {

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -44,20 +43,15 @@ func (c *Client) VerifyLogoutToken(ctx context.Context, raw string) (claims Logo
 		return LogoutTokenClaims{}, err
 	}
 	var event map[string]json.RawMessage
-	switch {
-	case claims.ID == "":
-		err = errors.New("jti is missing")
-	case claims.Subject == "" && claims.SessionID == "":
-		err = errors.New("sub and sid are missing")
-	case claims.Nonce != nil:
-		err = errors.New("a nonce is prohibited")
-	case time.Until(claims.Expiry.Time()) > maxLogoutLife:
-		err = errors.New("exp is too far ahead to remember the token until then")
-	case json.Unmarshal(claims.Events[logoutEvent], &event) != nil || event == nil:
-		err = errors.New("the logout event is missing")
-	}
+	err = refuse(ErrInvalidToken,
+		fault{claims.ID == "", "jti is missing"},
+		fault{claims.Subject == "" && claims.SessionID == "", "sub and sid are missing"},
+		fault{claims.Nonce != nil, "a nonce is prohibited"},
+		fault{time.Until(claims.Expiry.Time()) > maxLogoutLife, "exp is too far ahead to remember the token until then"},
+		fault{json.Unmarshal(claims.Events[logoutEvent], &event) != nil || event == nil, "the logout event is missing"},
+	)
 	if err != nil {
-		return LogoutTokenClaims{}, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+		return LogoutTokenClaims{}, err
 	}
 	used, err := c.config.Replays.Noted(ctx, claims.ID)
 	if err != nil {

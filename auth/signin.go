@@ -119,40 +119,25 @@ var reserved = []string{
 
 // validate refuses what Logto would answer with an error, or by discarding all of its own parameters.
 func (o SignInOptions) validate() error {
-	problem := ""
-	reservedAt := slices.IndexFunc(reserved, o.Extra.Has)
-	switch u, err := url.Parse(o.RedirectURI); {
-	case err != nil || !u.IsAbs() || u.Fragment != "":
-		problem = "redirect URI is not absolute"
-	case !areAmong(o.Prompt, PromptNone, PromptLogin, PromptConsent):
-		problem = fmt.Sprintf("prompt %q", o.Prompt)
-	case slices.Contains(o.Prompt, PromptNone) && len(o.Prompt) > 1:
-		problem = "prompt none goes with no other"
-	case !areAmong([]FirstScreen{o.FirstScreen}, "", FirstScreenSignIn, FirstScreenRegister, FirstScreenResetPassword,
-		FirstScreenIdentifierSignIn, FirstScreenIdentifierRegister, FirstScreenSingleSignOn):
-		problem = fmt.Sprintf("first screen %q", o.FirstScreen)
-	case !areAmong([]InteractionMode{o.InteractionMode}, "", InteractionModeSignIn, InteractionModeSignUp):
-		problem = fmt.Sprintf("interaction mode %q", o.InteractionMode)
-	case !areAmong(o.Identifiers, IdentifierUsername, IdentifierEmail, IdentifierPhone):
-		problem = fmt.Sprintf("identifier %q", o.Identifiers)
-	case o.DirectSignIn != nil && !o.DirectSignIn.isValid():
-		problem = fmt.Sprintf("direct sign-in %q", *o.DirectSignIn)
-	case !every(o.UILocales, isLanguageTag):
-		problem = "a UI locale is not a language tag"
-	case !every(o.ACRValues, isScope): // the same alphabet
-		problem = "an acr value"
-	case o.OneTimeToken != "" && o.LoginHint == "":
-		problem = "a one-time token needs the login hint"
-	case len(o.ReturnTo) > maxReturnTo:
-		problem = fmt.Sprintf("return to is longer than %d bytes", maxReturnTo)
-	case o.MaxAge < 0 || o.MaxAge%time.Second != 0:
-		problem = "max age is not in whole seconds"
-	case reservedAt >= 0:
-		problem = fmt.Sprintf("the parameter %q is reserved", reserved[reservedAt])
-	default:
-		return nil
-	}
-	return fmt.Errorf("%w: %s", ErrInvalidOption, problem)
+	u, err := url.Parse(o.RedirectURI)
+	screens := []FirstScreen{"", FirstScreenSignIn, FirstScreenRegister, FirstScreenResetPassword,
+		FirstScreenIdentifierSignIn, FirstScreenIdentifierRegister, FirstScreenSingleSignOn}
+	modes := []InteractionMode{"", InteractionModeSignIn, InteractionModeSignUp}
+	return refuse(ErrInvalidOption,
+		fault{err != nil || !u.IsAbs() || u.Fragment != "", "redirect URI is not absolute"},
+		fault{!areAmong(o.Prompt, PromptNone, PromptLogin, PromptConsent), "unknown prompt"},
+		fault{slices.Contains(o.Prompt, PromptNone) && len(o.Prompt) > 1, "prompt none goes with no other"},
+		fault{!slices.Contains(screens, o.FirstScreen), "unknown first screen"},
+		fault{!slices.Contains(modes, o.InteractionMode), "unknown interaction mode"},
+		fault{!areAmong(o.Identifiers, IdentifierUsername, IdentifierEmail, IdentifierPhone), "unknown identifier"},
+		fault{o.DirectSignIn != nil && !o.DirectSignIn.isValid(), "direct sign-in is not social or sso with a target"},
+		fault{!every(o.UILocales, isLanguageTag), "a UI locale is not a language tag"},
+		fault{!every(o.ACRValues, isScope), "an acr value is empty or has a character that none has"}, // a scope's alphabet
+		fault{o.OneTimeToken != "" && o.LoginHint == "", "a one-time token needs the login hint"},
+		fault{len(o.ReturnTo) > maxReturnTo, "return to is too long"},
+		fault{o.MaxAge < 0 || o.MaxAge%time.Second != 0, "max age is not in whole seconds"},
+		fault{slices.ContainsFunc(reserved, o.Extra.Has), "an extra parameter is reserved"},
+	)
 }
 
 func every[T any](values []T, is func(T) bool) bool {
@@ -239,35 +224,29 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 		"nonce":                 {pending.nonce()},
 		"code_challenge":        {oauth2.S256ChallengeFromVerifier(pending.verifier())},
 		"code_challenge_method": {"S256"},
-	}
-	if len(c.resources) > 0 {
-		query["resource"] = c.resources
+		"resource":              c.resources,
 	}
 	if len(o.Prompt) == 0 {
 		o.Prompt = []Prompt{PromptConsent}
 	}
-	direct := ""
 	if o.DirectSignIn != nil {
-		direct = o.DirectSignIn.Method + ":" + o.DirectSignIn.Target
+		query.Set("direct_sign_in", o.DirectSignIn.Method+":"+o.DirectSignIn.Target)
 	}
 	if pending.Login && o.MaxAge == 0 {
 		o.MaxAge = SignInLife // asks for nothing more, but for auth_time in the ID token (OpenID Connect Core §2)
 	}
-	maxAge := ""
 	if o.MaxAge > 0 {
-		maxAge = strconv.Itoa(int(o.MaxAge / time.Second))
+		query.Set("max_age", strconv.Itoa(int(o.MaxAge/time.Second)))
 	}
 	setAll(query, map[string]string{
 		"prompt":           join(o.Prompt),
 		"first_screen":     string(o.FirstScreen),
 		"interaction_mode": string(o.InteractionMode),
 		"identifier":       join(o.Identifiers),
-		"direct_sign_in":   direct,
 		"login_hint":       o.LoginHint,
 		"one_time_token":   o.OneTimeToken,
 		"organization_id":  o.OrganizationID,
 		"ui_locales":       join(o.UILocales),
-		"max_age":          maxAge,
 		"acr_values":       join(o.ACRValues),
 	})
 	maps.Copy(query, o.Extra)

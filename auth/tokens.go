@@ -323,15 +323,13 @@ var errOtherSubject = fmt.Errorf("%w: of another sub", ErrInvalidToken)
 // continues compares a refreshed ID token with the claims of the one before (OpenID Connect Core §12.2). A nonce and an
 // auth_time may be left out, but not be others.
 func (c IDTokenClaims) continues(before IDTokenClaims) error {
-	switch {
-	case c.Subject != before.Subject:
+	if c.Subject != before.Subject {
 		return errOtherSubject
-	case c.Nonce != "" && before.Nonce != "" && c.Nonce != before.Nonce:
-		return fmt.Errorf("%w: of another nonce", ErrInvalidToken)
-	case c.AuthTime != 0 && before.AuthTime != 0 && c.AuthTime != before.AuthTime:
-		return fmt.Errorf("%w: of another auth_time", ErrInvalidToken)
 	}
-	return nil
+	return refuse(ErrInvalidToken,
+		fault{c.Nonce != "" && before.Nonce != "" && c.Nonce != before.Nonce, "of another nonce"},
+		fault{c.AuthTime != 0 && before.AuthTime != 0 && c.AuthTime != before.AuthTime, "of another auth_time"},
+	)
 }
 
 // sameRights compares the claims from which Logto derives what a person may do.

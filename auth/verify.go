@@ -135,22 +135,14 @@ func (v *Verifier) check(payload []byte, audience string) error {
 		return err
 	}
 	earliest, latest := time.Now().Add(-v.leeway), time.Now().Add(v.leeway)
-	problem := ""
-	switch {
-	case claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience):
-		problem = "iss or aud is missing"
-	case claims.Expiry == nil || claims.IssuedAt == nil:
-		problem = "exp or iat is missing"
-	case !earliest.Before(claims.Expiry.Time()):
-		problem = "expired"
-	case claims.IssuedAt.Time().After(latest):
-		problem = "issued in the future"
-	case claims.NotBefore != nil && claims.NotBefore.Time().After(latest):
-		problem = "not valid yet"
-	default:
-		return nil
-	}
-	return fmt.Errorf("%w: %s", ErrInvalidToken, problem)
+	hasTimes := claims.Expiry != nil && claims.IssuedAt != nil
+	return refuse(ErrInvalidToken,
+		fault{claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience), "iss or aud is missing"},
+		fault{!hasTimes, "exp or iat is missing"},
+		fault{hasTimes && !earliest.Before(claims.Expiry.Time()), "expired"},
+		fault{hasTimes && claims.IssuedAt.Time().After(latest), "issued in the future"},
+		fault{claims.NotBefore != nil && claims.NotBefore.Time().After(latest), "not valid yet"},
+	)
 }
 
 // verifyIDToken verifies an ID token (OpenID Connect Core §3.1.3.7) that came with accessToken. nonce is compared if
@@ -163,20 +155,15 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return IDTokenClaims{}, err
 	}
-	switch {
-	case claims.Subject == "":
-		err = errors.New("sub is missing")
-	case len(claims.Audience) != 1:
-		err = errors.New("has further audiences, which are not trusted")
-	case claims.AuthorizedParty != "" && claims.AuthorizedParty != c.config.AppID:
-		err = errors.New("azp is another application")
-	case nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(claims.Nonce)) != 1:
-		err = errors.New("nonce is not the one that was sent")
-	case claims.AccessTokenHash != "" && token.VerifyAccessToken(accessToken) != nil:
-		err = errors.New("at_hash does not fit the access token")
-	}
+	err = refuse(ErrInvalidToken,
+		fault{claims.Subject == "", "sub is missing"},
+		fault{len(claims.Audience) != 1, "has further audiences, which are not trusted"},
+		fault{claims.AuthorizedParty != "" && claims.AuthorizedParty != c.config.AppID, "azp is another application"},
+		fault{nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(claims.Nonce)) != 1, "nonce is not the one that was sent"},
+		fault{claims.AccessTokenHash != "" && token.VerifyAccessToken(accessToken) != nil, "at_hash does not fit the access token"},
+	)
 	if err != nil {
-		return IDTokenClaims{}, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+		return IDTokenClaims{}, err
 	}
 	return claims, nil
 }
@@ -200,11 +187,13 @@ func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) 
 	if err != nil {
 		return AccessTokenClaims{}, err
 	}
-	if claims.OrganizationID == "" && gjson.GetBytes(payload, "organization_id").Exists() { // null, or "", is not to pass for "in none"
-		return AccessTokenClaims{}, fmt.Errorf("%w: organization_id is empty", ErrInvalidToken)
-	}
-	if claims.Subject == "" || claims.ClientID == "" {
-		return AccessTokenClaims{}, fmt.Errorf("%w: sub or client_id is missing", ErrInvalidToken)
+	hasOrganization := gjson.GetBytes(payload, "organization_id").Exists()
+	err = refuse(ErrInvalidToken,
+		fault{hasOrganization && claims.OrganizationID == "", "organization_id is empty"}, // null, or "", is not to pass for "in none"
+		fault{claims.Subject == "" || claims.ClientID == "", "sub or client_id is missing"},
+	)
+	if err != nil {
+		return AccessTokenClaims{}, err
 	}
 	return claims, nil
 }
