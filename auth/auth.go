@@ -95,46 +95,37 @@ type Config struct {
 // Validate reports every fault, each a *SettingError, joined.
 func (c Config) Validate() error {
 	faults := c.endpointFaults()
-	fault := func(setting, format string, args ...any) {
-		faults = append(faults, &SettingError{Name: setting, Problem: fmt.Sprintf(format, args...)})
-	}
-	if c.AppID == "" {
-		fault("AppID", "is required: the App ID of a traditional web application in Logto")
-	}
-	if c.AppSecret == "" {
-		fault("AppSecret", "is required: an app secret of the same application")
-	}
-	for _, scope := range c.Scopes {
-		if !isScope(scope) {
-			fault("Scopes", "holds %q, which is not a scope (RFC 6749 §3.3)", scope)
-		}
-	}
-	for _, resource := range c.Resources {
-		if !isResource(resource) {
-			fault("Resources", "holds %q, which is not an absolute URI without fragment (RFC 8707 §2)", resource)
-		}
-	}
-	for _, direct := range c.DirectSignIn {
-		if !parseDirectSignIn(direct).isValid() {
-			fault("DirectSignIn", "holds %q, which is neither social:<target> nor sso:<connector ID>", direct)
-		}
-	}
+	faults.add(c.AppID == "", "AppID", "is required: the App ID of a traditional web application in Logto")
+	faults.add(c.AppSecret == "", "AppSecret", "is required: an app secret of the same application")
+	faults.addValues("Scopes", c.Scopes, isScope, "which is not a scope (RFC 6749 §3.3)")
+	faults.addValues("Resources", c.Resources, isResource, "which is not an absolute URI without fragment (RFC 8707 §2)")
+	faults.addValues("DirectSignIn", c.DirectSignIn, isDirectSignIn, "which is neither social:<target> nor sso:<connector ID>")
 	return errors.Join(faults...)
 }
 
 // endpointFaults are those of the settings that a Verifier has too.
-func (c Config) endpointFaults() (faults []error) {
-	if c.Endpoint == "" {
-		faults = append(faults, &SettingError{"Endpoint", "is required, such as https://your-tenant.logto.app"})
-	} else if !isBaseURL(c.Endpoint) {
-		faults = append(faults, &SettingError{"Endpoint", "must be an http or https URL without user, query or fragment"})
-	} else if strings.HasSuffix(strings.TrimRight(c.Endpoint, "/"), "/oidc") {
-		faults = append(faults, &SettingError{"Endpoint", "must be the base URL, without /oidc at the end: that is the issuer, which is made from it"})
-	}
-	if c.InternalEndpoint != "" && !isBaseURL(c.InternalEndpoint) {
-		faults = append(faults, &SettingError{"InternalEndpoint", "must be an http or https URL without user, query or fragment"})
-	}
+func (c Config) endpointFaults() (faults settingFaults) {
+	const notURL = "must be an http or https URL without user, query or fragment"
+	faults.add(c.Endpoint == "", "Endpoint", "is required, such as https://your-tenant.logto.app")
+	faults.add(c.Endpoint != "" && !isBaseURL(c.Endpoint), "Endpoint", notURL)
+	faults.add(isBaseURL(c.Endpoint) && strings.HasSuffix(strings.TrimRight(c.Endpoint, "/"), "/oidc"), "Endpoint",
+		"must be the base URL, without /oidc at the end: that is the issuer, which is made from it")
+	faults.add(c.InternalEndpoint != "" && !isBaseURL(c.InternalEndpoint), "InternalEndpoint", notURL)
 	return faults
+}
+
+type settingFaults []error
+
+func (f *settingFaults) add(is bool, setting, problem string) {
+	if is {
+		*f = append(*f, &SettingError{setting, problem})
+	}
+}
+
+func (f *settingFaults) addValues(setting string, values []string, isGood func(string) bool, problem string) {
+	for _, value := range values {
+		f.add(!isGood(value), setting, fmt.Sprintf("holds %q, %s", value, problem))
+	}
 }
 
 // A SettingError is one fault of a Config.

@@ -76,6 +76,8 @@ func parseDirectSignIn(text string) DirectSignIn {
 	return DirectSignIn{method, target}
 }
 
+func isDirectSignIn(text string) bool { return parseDirectSignIn(text).isValid() }
+
 func (d DirectSignIn) isValid() bool {
 	return (d.Method == "social" || d.Method == "sso") && d.Target != "" && !strings.ContainsAny(d.Target, " :")
 }
