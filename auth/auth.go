@@ -193,15 +193,6 @@ func New(config Config) (*Client, error) {
 // Resources returns the API resources that AccessToken may ask for, as configured.
 func (c *Client) Resources() []string { return slices.Clone(c.config.Resources) }
 
-// DirectSignIn returns one of Config.DirectSignIn by its own form, "social:google"; nil if it is none of them.
-func (c *Client) DirectSignIn(name string) *DirectSignIn {
-	if !slices.Contains(c.config.DirectSignIn, name) {
-		return nil
-	}
-	direct := parseDirectSignIn(name)
-	return &direct
-}
-
 // DirectSignIns returns Config.DirectSignIn.
 func (c *Client) DirectSignIns() []string { return slices.Clone(c.config.DirectSignIn) }
 

@@ -64,24 +64,6 @@ const (
 	IdentifierPhone    Identifier = "phone"
 )
 
-// DirectSignIn skips Logto's sign-in page for the page of another identity provider.
-type DirectSignIn struct {
-	Method string // "social" or "sso"
-	Target string // the connector's target, such as "google", or the enterprise connector's ID
-}
-
-// parseDirectSignIn reads Logto's own form of it, "social:google".
-func parseDirectSignIn(text string) DirectSignIn {
-	method, target, _ := strings.Cut(text, ":")
-	return DirectSignIn{method, target}
-}
-
-func isDirectSignIn(text string) bool { return parseDirectSignIn(text).isValid() }
-
-func (d DirectSignIn) isValid() bool {
-	return (d.Method == "social" || d.Method == "sso") && d.Target != "" && !strings.ContainsAny(d.Target, " :")
-}
-
 // SignInOptions say how a sign-in goes. Only RedirectURI is required.
 type SignInOptions struct {
 	// RedirectURI is the callback's address, as registered in Logto to the letter.
@@ -95,7 +77,7 @@ type SignInOptions struct {
 	FirstScreen     FirstScreen
 	InteractionMode InteractionMode
 	Identifiers     []Identifier
-	DirectSignIn    *DirectSignIn
+	DirectSignIn    string        // the identity provider whose page comes instead of Logto's; see Config.DirectSignIn
 	LoginHint       string        // fills in the identifier on Logto's page
 	OneTimeToken    string        // of a magic link; needs LoginHint, the e-mail it was sent to
 	OrganizationID  string        // whose branding Logto's page shows
@@ -132,7 +114,7 @@ func (o SignInOptions) validate() error {
 		fault{!slices.Contains(screens, o.FirstScreen), "unknown first screen"},
 		fault{!slices.Contains(modes, o.InteractionMode), "unknown interaction mode"},
 		fault{!areAmong(o.Identifiers, IdentifierUsername, IdentifierEmail, IdentifierPhone), "unknown identifier"},
-		fault{o.DirectSignIn != nil && !o.DirectSignIn.isValid(), "direct sign-in is not social or sso with a target"},
+		fault{o.DirectSignIn != "" && !isDirectSignIn(o.DirectSignIn), "direct sign-in is not social or sso with a target"},
 		fault{!every(o.UILocales, isLanguageTag), "a UI locale is not a language tag"},
 		fault{!every(o.ACRValues, isScope), "an acr value is empty or has a character that none has"}, // a scope's alphabet
 		fault{o.OneTimeToken != "" && o.LoginHint == "", "a one-time token needs the login hint"},
@@ -148,6 +130,12 @@ func every[T any](values []T, is func(T) bool) bool {
 
 func areAmong[S ~string](values []S, known ...S) bool {
 	return every(values, func(value S) bool { return slices.Contains(known, value) })
+}
+
+// isDirectSignIn tells whether text is what Logto's parameter direct_sign_in takes: a connector's target, or its ID.
+func isDirectSignIn(text string) bool {
+	method, target, _ := strings.Cut(text, ":")
+	return (method == "social" || method == "sso") && target != "" && !strings.ContainsAny(target, " :")
 }
 
 // isLanguageTag tells whether s may be one: letters, digits and hyphens (RFC 5646 §2.1).
@@ -231,9 +219,6 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 	if len(o.Prompt) == 0 {
 		o.Prompt = []Prompt{PromptConsent}
 	}
-	if o.DirectSignIn != nil {
-		query.Set("direct_sign_in", o.DirectSignIn.Method+":"+o.DirectSignIn.Target)
-	}
 	if pending.Login && o.MaxAge == 0 {
 		o.MaxAge = SignInLife // asks for nothing more, but for auth_time in the ID token (OpenID Connect Core §2)
 	}
@@ -245,6 +230,7 @@ func (c *Client) authorizationRequest(o SignInOptions, pending pendingSignIn) ur
 		"first_screen":     string(o.FirstScreen),
 		"interaction_mode": string(o.InteractionMode),
 		"identifier":       join(o.Identifiers),
+		"direct_sign_in":   o.DirectSignIn,
 		"login_hint":       o.LoginHint,
 		"one_time_token":   o.OneTimeToken,
 		"organization_id":  o.OrganizationID,

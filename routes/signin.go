@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,9 +44,11 @@ func (app App) signInOptions(c *gin.Context) auth.SignInOptions {
 		RedirectURI:    app.BaseURL + "/callback",
 		ReturnTo:       localPath(query.Get("return_to")),
 		OrganizationID: matching(isID(), query.Get("organization_id")),
-		DirectSignIn:   app.Auth.DirectSignIn(query.Get("direct")),
 		LoginHint:      hint(query.Get("login_hint")),
 		UILocales:      []string{c.GetString(languageKey)},
+	}
+	if direct := query.Get("direct"); slices.Contains(app.Auth.DirectSignIns(), direct) {
+		options.DirectSignIn = direct
 	}
 	login := query.Get("prompt") == "login" || app.asksForPassword(c)
 	if seconds, err := strconv.ParseUint(query.Get("max_age"), 10, 31); err == nil {
