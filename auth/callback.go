@@ -31,10 +31,10 @@ const OnlyAfterLogin CallbackOption = 0
 // HandleSignInCallback ends the sign-in that the callback's query belongs to: it spends the code for tokens, verifies the
 // ID token, and starts a session under a new ID.
 //
-// Errors: [ErrUnknownSignIn], [ErrOvertaken] and [ErrInvalidCallback] are the person's or an attacker's doing; an
-// [*OAuthError] with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the
-// token endpoint (invalid_grant: the code is bad, used or expired); [ErrUnmetAuthentication]; [ErrInvalidToken] and [ErrProvider] are Logto's fault;
-// others are the Storage's.
+// Errors: [ErrUnknownSignIn], [ErrOvertaken] and [ErrInvalidCallback] are the person's or an attacker's doing; an [*OAuthError]
+// with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the token endpoint
+// (invalid_grant: the code is bad, used or expired); [ErrUnmetAuthentication]; [ErrInvalidToken] and [ErrProvider] are Logto's
+// fault; others are the Storage's.
 func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (result CallbackResult, err error) {
 	defer wrap(&err, "sign-in callback")
 	pending, err := s.takeSignIn(ctx, query)
@@ -187,7 +187,8 @@ func (c *Client) exchange(ctx context.Context, p *provider, code string, pending
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return c.requestToken(ctx, p, "exchange code", url.Values{
-		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {pending.RedirectURI}, "code_verifier": {pending.verifier()},
+		"grant_type": {"authorization_code"}, "code": {code},
+		"redirect_uri": {pending.RedirectURI}, "code_verifier": {pending.verifier()},
 	})
 }
 

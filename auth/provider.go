@@ -168,29 +168,30 @@ func (h header) fitting(keys []jose.JSONWebKey) []jose.JSONWebKey {
 
 // fetch reads one of the documents that Logto publishes. Whatever goes wrong is ErrProvider.
 func (v *Verifier) fetch(ctx context.Context, address string, document any) error {
-	body, err := v.getJSON(ctx, address, "")
-	if err == nil && json.Unmarshal(body, document) != nil {
-		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
-	}
+	err := v.getJSON(ctx, address, "", document)
 	if answer, ok := errors.AsType[*OAuthError](err); ok {
 		return fmt.Errorf("%w: %w", ErrProvider, answer)
 	}
 	return err
 }
 
-// getJSON fetches an address of Logto's, with a bearer token if one is given.
-func (v *Verifier) getJSON(ctx context.Context, address string, bearer Secret) ([]byte, error) {
+// getJSON reads what an address of Logto's answers, with a bearer token if one is given.
+func (v *Verifier) getJSON(ctx context.Context, address string, bearer Secret, document any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	request.Header.Set("Accept", "application/json")
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+string(bearer))
 	}
-	return v.answer(request)
+	body, err := v.answer(request)
+	if err == nil && json.Unmarshal(body, document) != nil {
+		err = fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
+	}
+	return err
 }
 
 // answer returns the body that Logto answers with. An answer other than 200 is an *OAuthError.

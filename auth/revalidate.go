@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,10 +65,7 @@ func (s *Session) revalidate(ctx context.Context) {
 
 // ask asks if nobody else does, or just has. It sets asking for as long as Logto is asked.
 func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
-	pause := revalidatePause
-	if period := s.client.config.Revalidate; period > 0 {
-		pause = min(pause, period)
-	}
+	pause := min(revalidatePause, cmp.Or(s.client.config.Revalidate, revalidatePause))
 	held, release, err := s.storage.TryLock(ctx, pause)
 	if err != nil || held == nil {
 		s.client.outage.leave()

@@ -50,20 +50,16 @@ func (s *Session) FetchUserInfo(ctx context.Context) (info UserInfo, err error) 
 
 // userInfo asks for a person's user info, and refuses that of another.
 func (c *Client) userInfo(ctx context.Context, subject string, token Secret) (UserInfo, error) {
-	p, err := c.provider.get(ctx)
-	if err != nil {
-		return UserInfo{}, err
-	}
-	body, err := c.getJSON(ctx, p.UserinfoEndpoint, token)
-	if err != nil {
-		return UserInfo{}, err
-	}
 	var info UserInfo
-	if err := info.UnmarshalJSON(body); err != nil {
-		return UserInfo{}, fmt.Errorf("%w: the answer is not a JSON object of claims", ErrProvider)
+	p, err := c.provider.get(ctx)
+	if err == nil {
+		err = c.getJSON(ctx, p.UserinfoEndpoint, token, &info)
 	}
-	if info.Subject == "" || info.Subject != subject {
-		return UserInfo{}, fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
+	if err == nil && (info.Subject == "" || info.Subject != subject) {
+		err = fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
+	}
+	if err != nil {
+		return UserInfo{}, err
 	}
 	return info, nil
 }
