@@ -10,9 +10,6 @@ import (
 	"strings"
 )
 
-// ErrInsufficientScope: a token is good, but does not permit what was demanded.
-var ErrInsufficientScope = errors.New("insufficient scope")
-
 // Permission is what an address of an API demands: a token of Resource; of Resource within Organization; or, without a
 // Resource, one of Organization itself. The token must have all of Scopes. The zero Permission stands for an address that
 // does not exist.

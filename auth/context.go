@@ -33,11 +33,11 @@ func (u *User) Claims() IDTokenClaims {
 
 // User returns who is signed in. [ErrNotAuthenticated] if nobody is.
 func (s *Session) User(ctx context.Context) (*User, error) {
+	var person Person
 	identity, err := s.identity(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		person, err = personOf(identity)
 	}
-	person, err := personOf(identity)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +65,8 @@ func UserFrom(ctx context.Context) *User {
 
 // OrganizationFrom returns the active organization of the person whom a guard put into the context; false if there is none.
 func OrganizationFrom(ctx context.Context) (Organization, bool) {
-	user := UserFrom(ctx)
-	if user == nil || user.Organization.ID == "" {
-		return Organization{}, false
+	if user := UserFrom(ctx); user != nil {
+		return user.Organization, user.Organization.ID != ""
 	}
-	return user.Organization, true
+	return Organization{}, false
 }

@@ -40,6 +40,14 @@ var (
 	ErrUnknownResource = errors.New("resource is not configured")
 	// ErrOrganizationsScope: an organization token needs [ScopeOrganizations] among Config.Scopes.
 	ErrOrganizationsScope = errors.New("the scope " + ScopeOrganizations + " is not configured")
+	// ErrNotMember: the person is not a member of the organization.
+	ErrNotMember = errors.New("not a member of the organization")
+	// ErrInsufficientScope: a token is good, but does not permit what was demanded.
+	ErrInsufficientScope = errors.New("insufficient scope")
+	// ErrNoWebhooks: Config.WebhookKey is not set.
+	ErrNoWebhooks = errors.New("no webhook key is configured")
+	// ErrSignature: a webhook was not signed with Config.WebhookKey.
+	ErrSignature = errors.New("wrong signature")
 	// ErrProvider: Logto could not be reached, did not answer in time, or gave an answer that is none.
 	// [IsTimeout] tells the second case.
 	ErrProvider = errors.New("logto")

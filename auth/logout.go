@@ -18,9 +18,6 @@ const maxLogoutLife = 24 * time.Hour
 // Subject and SessionID is set.
 type LogoutTokenClaims struct {
 	ID        string      `json:"jti"`
-	Issuer    string      `json:"iss"`
-	Audience  Audience    `json:"aud"`
-	IssuedAt  NumericDate `json:"iat"`
 	Expiry    NumericDate `json:"exp"`
 	Subject   string      `json:"sub,omitzero"`
 	SessionID string      `json:"sid,omitzero"`

@@ -3,7 +3,6 @@ package auth
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 )
@@ -11,9 +10,6 @@ import (
 // The organizations of a person are those of the ID token. Only IDs are in it: their names come with user info, and are kept
 // beside the other little that every page shows. One of them may be active: it is the person's choice for this session, and lasts
 // until they choose another, or are no member any more.
-
-// ErrNotMember: the person is not a member of the organization.
-var ErrNotMember = errors.New("not a member of the organization")
 
 // ActiveOrganization returns the active one; false if there is none.
 func (p Person) ActiveOrganization() (Organization, bool) {

@@ -6,17 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 )
-
-// ErrNoWebhooks: Config.WebhookKey is not set.
-var ErrNoWebhooks = errors.New("no webhook key is configured")
-
-// ErrSignature: a webhook was not signed with Config.WebhookKey.
-var ErrSignature = errors.New("wrong signature")
 
 // Events of Logto that this application knows what to do with (Logto's docs, "Webhooks events").
 const (
