@@ -211,7 +211,8 @@ func (c *Client) AccountURL(page, redirect, locale string) string {
 	if !c.config.AccountCenter {
 		return ""
 	}
-	return strings.TrimSuffix(c.issuer, "/oidc") + "/account/" + page + "?" + url.Values{"redirect": {redirect}, "ui_locales": {locale}}.Encode()
+	query := url.Values{"redirect": {redirect}, "ui_locales": {locale}}
+	return strings.TrimSuffix(c.issuer, "/oidc") + "/account/" + page + "?" + query.Encode()
 }
 
 // withSecret makes a call with the application's secret, and once more if Logto refuses it and there is another by now.

@@ -125,7 +125,9 @@ func (c *cached[T]) request(ctx context.Context, who caller) answer[T] {
 		return answer[T]{err: fmt.Errorf("%w: %w", ErrProvider, err)}
 	}
 	a := answer[T]{asked: time.Now()}
-	a.value, a.err = c.fetch(ctx)
+	if a.value, a.err = c.fetch(ctx); answered(a.err) != (OAuthError{}) {
+		a.err = fmt.Errorf("%w: %w", ErrProvider, a.err) // what is published is there for everybody
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if later := time.Now().Add(retryAfter); a.err != nil && c.next.Before(later) {

@@ -35,10 +35,9 @@ const OnlyAfterLogin CallbackOption = 0
 // with Status 0 is Logto's refusal in the redirect, such as access_denied; one with a Status comes from the token endpoint
 // (invalid_grant: the code is bad, used or expired); [ErrUnmetAuthentication]; [ErrInvalidToken] and [ErrProvider] are Logto's
 // fault; others are the Storage's.
-func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (result CallbackResult, err error) {
-	defer wrap(&err, "sign-in callback")
+func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, options ...CallbackOption) (CallbackResult, error) {
 	pending, err := s.takeSignIn(ctx, query)
-	result.ReturnTo = pending.ReturnTo
+	result := CallbackResult{ReturnTo: pending.ReturnTo}
 	if err == nil && slices.Contains(options, OnlyAfterLogin) && !pending.Login {
 		err = ErrOvertaken
 	}
@@ -46,7 +45,7 @@ func (s *Session) HandleSignInCallback(ctx context.Context, query url.Values, op
 		result.Claims, err = s.finishSignIn(ctx, query, pending)
 	}
 	if err != nil {
-		return result, err
+		return result, fmt.Errorf("sign-in callback: %w", err)
 	}
 	// Until now it was noted for as long as its code can live. That this fails lets nobody in twice: a code is for once too.
 	_, _ = s.storage.UseSignIn(ctx, pending.state, time.Until(pending.began().Add(SignInLife+s.client.leeway)))
@@ -195,7 +194,7 @@ func (c *Client) exchange(ctx context.Context, p *provider, code string, pending
 // requestToken asks the token endpoint. x/oauth2's own exchange and refresh have no place for Logto's parameters; its client
 // credentials grant lets them be set, and the grant type with them. The authentication style is fixed: to detect it, x/oauth2
 // would repeat a failed request and so spend a code or a refresh token twice.
-func (c *Client) requestToken(ctx context.Context, p *provider, step string, parameters url.Values) (token *oauth2.Token, err error) {
+func (c *Client) requestToken(ctx context.Context, p *provider, step string, form url.Values) (token *oauth2.Token, err error) {
 	defer wrap(&err, step)
 	ctx = oidc.ClientContext(ctx, c.http)
 	err = c.withSecret(func(secret string) (err error) {
@@ -204,7 +203,7 @@ func (c *Client) requestToken(ctx context.Context, p *provider, step string, par
 			ClientSecret:   secret,
 			TokenURL:       p.TokenEndpoint,
 			AuthStyle:      oauth2.AuthStyleInHeader,
-			EndpointParams: parameters,
+			EndpointParams: form,
 		}
 		token, err = config.Token(ctx)
 		return providerError(ctx, err)

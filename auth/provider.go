@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,7 +47,7 @@ func (v *Verifier) newProviderCache() *cached[*provider] {
 	return newCached(time.Hour, 24*time.Hour, func(ctx context.Context) (*provider, error) {
 		// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
 		var p provider
-		if err := v.fetch(ctx, v.issuer+"/.well-known/openid-configuration", &p); err != nil {
+		if err := v.getJSON(ctx, v.issuer+"/.well-known/openid-configuration", "", &p); err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
 		if p.Issuer != v.issuer { // Discovery §4.3
@@ -102,7 +101,7 @@ func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
 		var set struct {
 			Keys []json.RawMessage `json:"keys"`
 		}
-		if err := v.fetch(ctx, p.JWKSURI, &set); err != nil {
+		if err := v.getJSON(ctx, p.JWKSURI, "", &set); err != nil {
 			return nil, err
 		}
 		for _, raw := range set.Keys {
@@ -164,15 +163,6 @@ func (h header) fitting(keys []jose.JSONWebKey) []jose.JSONWebKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(key jose.JSONWebKey) bool {
 		return h.KeyID != "" && h.KeyID != key.KeyID || key.Algorithm != "" && key.Algorithm != h.Algorithm
 	})
-}
-
-// fetch reads one of the documents that Logto publishes. Whatever goes wrong is ErrProvider.
-func (v *Verifier) fetch(ctx context.Context, address string, document any) error {
-	err := v.getJSON(ctx, address, "", document)
-	if answer, ok := errors.AsType[*OAuthError](err); ok {
-		return fmt.Errorf("%w: %w", ErrProvider, answer)
-	}
-	return err
 }
 
 // getJSON reads what an address of Logto's answers, with a bearer token if one is given.

@@ -124,7 +124,7 @@ func (r record) idToken() string {
 }
 
 // errUnreadable: a record is not as this version writes it.
-var errUnreadable = errors.New("unreadable")
+var errUnreadable = errors.New("unreadable session")
 
 var newline = []byte("\n")
 
@@ -138,23 +138,19 @@ func splitIdentity(identity []byte) (asked time.Time, person, payload []byte) {
 func personOf(identity []byte) (person Person, err error) {
 	_, line, _ := splitIdentity(identity)
 	if err := json.Unmarshal(line, &person); err != nil {
-		return Person{}, fmt.Errorf("read identity: %w: %w", errUnreadable, err)
+		return Person{}, fmt.Errorf("read identity: %w", err)
 	}
 	return person, nil
 }
 
 // parseRecord reads what can be read, also with an error.
-func parseRecord(identity, tokens []byte) (r record, err error) {
-	if unread := json.Unmarshal(tokens, &r); unread != nil {
-		err = fmt.Errorf("read tokens: %w: %w", errUnreadable, unread)
+func parseRecord(identity, tokens []byte) (record, error) {
+	asked, person, payload := splitIdentity(identity)
+	r := record{asked: asked, payload: payload, Access: map[string]storedToken{}}
+	if err := errors.Join(json.Unmarshal(person, &r.person), json.Unmarshal(tokens, &r)); err != nil {
+		return r, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	if r.Access == nil {
-		r.Access = map[string]storedToken{}
-	}
-	r.asked, _, r.payload = splitIdentity(identity)
-	person, unread := personOf(identity)
-	r.person = person
-	return r, errors.Join(err, unread)
+	return r, nil
 }
 
 func (r record) encode() (identity, tokens []byte, err error) {

@@ -114,6 +114,7 @@ func TestSignInRefusesOptions(t *testing.T) {
 		{"a language that is two", options{UILocales: []string{"en th"}}},
 		{"an empty language", options{UILocales: []string{""}}},
 		{"max age below zero", options{MaxAge: -time.Second}},
+		{"return to of more than a kilobyte", options{ReturnTo: "/" + strings.Repeat("a", 1<<10)}},
 		{"max age of a fraction", options{MaxAge: 1500 * time.Millisecond}},
 	}
 	for _, reserved := range []string{

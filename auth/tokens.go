@@ -138,13 +138,11 @@ func (c *Client) allowed(t target) error {
 	if t.organization != "" && !slices.Contains(c.config.Scopes, ScopeOrganizations) {
 		return ErrOrganizationsScope
 	}
-	if strings.ContainsFunc(t.organization, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("%w: organization ID", ErrInvalidOption)
-	}
-	if !every(t.scopes, isScope) {
-		return fmt.Errorf("%w: scope", ErrInvalidOption)
-	}
-	return nil
+	isBad := func(r rune) bool { return r <= ' ' || r > '~' }
+	return refuse(ErrInvalidOption,
+		fault{strings.ContainsFunc(t.organization, isBad), "organization ID"},
+		fault{!every(t.scopes, isScope), "scope"},
+	)
 }
 
 // token returns a usable token: the stored one, or a new one. Only the holder of the session's lock refreshes; who

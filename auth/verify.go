@@ -66,9 +66,6 @@ const (
 // A failure is ErrInvalidToken if it is the token's fault, ErrProvider if Logto's keys can't be had. types are the allowed
 // values of typ, in lower case; "" is none.
 func (v *Verifier) verify(ctx context.Context, raw, audience string, from caller, types ...string) ([]byte, *oidc.IDToken, error) {
-	if len(raw) > maxToken {
-		return nil, nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalidToken, maxToken)
-	}
 	h, err := parseHeader(raw)
 	if err != nil {
 		return nil, nil, err
@@ -105,8 +102,8 @@ type header struct {
 func parseHeader(raw string) (header, error) {
 	var h header
 	first, _, _ := strings.Cut(raw, ".")
-	if len(first) > maxHeader || strings.Count(raw, ".") != 2 {
-		return h, fmt.Errorf("%w: not a signed JWT", ErrInvalidToken)
+	if len(raw) > maxToken || len(first) > maxHeader || strings.Count(raw, ".") != 2 {
+		return h, fmt.Errorf("%w: not a signed JWT, or too long", ErrInvalidToken)
 	}
 	decoded, err := base64.RawURLEncoding.DecodeString(first)
 	if err != nil || json.Unmarshal(decoded, &h) != nil {
@@ -159,7 +156,7 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 		fault{claims.Subject == "", "sub is missing"},
 		fault{len(claims.Audience) != 1, "has further audiences, which are not trusted"},
 		fault{claims.AuthorizedParty != "" && claims.AuthorizedParty != c.config.AppID, "azp is another application"},
-		fault{nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(claims.Nonce)) != 1, "nonce is not the one that was sent"},
+		fault{nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(claims.Nonce)) != 1, "nonce is another"},
 		fault{claims.AccessTokenHash != "" && token.VerifyAccessToken(accessToken) != nil, "at_hash does not fit the access token"},
 	)
 	if err != nil {
@@ -189,7 +186,7 @@ func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) 
 	}
 	hasOrganization := gjson.GetBytes(payload, "organization_id").Exists()
 	err = refuse(ErrInvalidToken,
-		fault{hasOrganization && claims.OrganizationID == "", "organization_id is empty"}, // null, or "", is not to pass for "in none"
+		fault{hasOrganization && claims.OrganizationID == "", "organization_id is empty"}, // null is not to pass for "in none"
 		fault{claims.Subject == "" || claims.ClientID == "", "sub or client_id is missing"},
 	)
 	if err != nil {
