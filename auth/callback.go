@@ -60,7 +60,12 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if err := s.client.checkResponse(p, query); err != nil {
 		return claims, err
 	}
-	token, err := s.client.exchange(ctx, p, query.Get("code"), pending)
+	exchanging, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	token, err := s.client.requestToken(exchanging, p, "exchange code", url.Values{ // RFC 6749 §4.1.3
+		"grant_type": {"authorization_code"}, "code": {query.Get("code")},
+		"redirect_uri": {pending.RedirectURI}, "code_verifier": {pending.verifier()},
+	})
 	if err != nil {
 		return claims, err
 	}
@@ -179,16 +184,6 @@ func (c *Client) checkResponse(p *provider, query url.Values) error {
 		return fmt.Errorf("%w: no code", ErrInvalidCallback)
 	}
 	return nil
-}
-
-// exchange spends the code (RFC 6749 §4.1.3).
-func (c *Client) exchange(ctx context.Context, p *provider, code string, pending pendingSignIn) (*oauth2.Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return c.requestToken(ctx, p, "exchange code", url.Values{
-		"grant_type": {"authorization_code"}, "code": {code},
-		"redirect_uri": {pending.RedirectURI}, "code_verifier": {pending.verifier()},
-	})
 }
 
 // requestToken asks the token endpoint. x/oauth2's own exchange and refresh have no place for Logto's parameters; its client

@@ -180,10 +180,10 @@ func (s *Session) read(ctx context.Context) (record, error) {
 func (s *Session) update(ctx context.Context, change func(r *record) error) error {
 	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
 		r, err := parseRecord(identity, tokens)
-		if err != nil {
-			return nil, nil, err
+		if err == nil {
+			err = change(&r)
 		}
-		if err := change(&r); err != nil {
+		if err != nil {
 			return nil, nil, err
 		}
 		return r.encode()
