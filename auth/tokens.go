@@ -298,7 +298,8 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 			r.setIDToken(raw)
 			r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person, names)
 		}
-		r.keep(t, fresh, time.Now())
+		maps.DeleteFunc(r.Access, func(_ string, old storedToken) bool { return !old.usable(time.Now()) })
+		r.Access[t.key()] = fresh
 		return nil
 	})
 	if errors.Is(err, errOtherSubject) {
@@ -308,12 +309,6 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 		return Token{}, fmt.Errorf("save tokens: %w", err)
 	}
 	return fresh.token(), nil
-}
-
-// keep takes over an access token, and drops those that are not used any more.
-func (r *record) keep(t target, token storedToken, now time.Time) {
-	maps.DeleteFunc(r.Access, func(_ string, token storedToken) bool { return !token.usable(now) })
-	r.Access[t.key()] = token
 }
 
 var errOtherSubject = fmt.Errorf("%w: of another sub", ErrInvalidToken)
