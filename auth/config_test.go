@@ -26,6 +26,7 @@ func TestConfigValidate(t *testing.T) {
 		{"all there is", func(c *auth.Config) {
 			c.Endpoint, c.InternalEndpoint = "http://localhost:3001/", "http://logto:3001"
 			c.Scopes, c.Resources = []string{"email", "read:products", auth.ScopeOrganizations}, []string{"https://api.example/v1", "urn:api"}
+			c.DirectSignIn = []string{"social:google", "sso:c0nnector"}
 		}, nil},
 		{"empty", func(c *auth.Config) { *c = auth.Config{} }, []string{"Endpoint", "AppID", "AppSecret"}},
 		{"no scheme", func(c *auth.Config) { c.Endpoint = "tenant.logto.app" }, []string{"Endpoint"}},
@@ -43,6 +44,7 @@ func TestConfigValidate(t *testing.T) {
 			c.Resources = []string{"/api", "https://api.example/#f", "https://api.example/a b"}
 		},
 			[]string{"Resources", "Resources", "Resources"}},
+		{"direct sign-in", func(c *auth.Config) { c.DirectSignIn = []string{"google", "oauth:google"} }, []string{"DirectSignIn", "DirectSignIn"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

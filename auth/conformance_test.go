@@ -257,6 +257,7 @@ func TestBackchannelLogout(t *testing.T) {
 		{"empty jti", claim("jti", ""), auth.ErrInvalidToken},
 		{"no iat", noClaim("iat"), auth.ErrInvalidToken},
 		{"no exp", noClaim("exp"), auth.ErrInvalidToken},
+		{"exp in two days", claim("exp", time.Now().Add(48*time.Hour).Unix()), auth.ErrInvalidToken},
 		{"expired", authtest.Shifted(-3 * time.Minute), auth.ErrInvalidToken},
 		{"expired within the leeway", authtest.Shifted(-2*time.Minute - 10*time.Second), nil},
 		{"from the future", authtest.Shifted(time.Minute), auth.ErrInvalidToken},
