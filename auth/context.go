@@ -34,9 +34,9 @@ func (u *User) Claims() IDTokenClaims {
 // User returns who is signed in. [ErrNotAuthenticated] if nobody is.
 func (s *Session) User(ctx context.Context) (*User, error) {
 	var person Person
-	identity, err := s.identity(ctx)
+	identity, err := s.current(ctx)
 	if err == nil {
-		person, err = personOf(identity)
+		person, err = s.personOf(identity)
 	}
 	if err != nil {
 		return nil, err

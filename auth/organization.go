@@ -23,7 +23,7 @@ func (p Person) ActiveOrganization() (Organization, bool) {
 // SetOrganization makes one of the person's organizations the active one; an empty ID: none. It stays so over the same person's
 // next sign-ins in this session. [ErrNotAuthenticated]; [ErrNotMember] if it is none of theirs; other errors are the Storage's.
 func (s *Session) SetOrganization(ctx context.Context, id string) (err error) {
-	if _, err := s.identity(ctx); err != nil {
+	if _, err := s.current(ctx); err != nil {
 		return err
 	}
 	defer wrap(&err, "set organization")

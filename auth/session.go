@@ -21,11 +21,15 @@ type Session struct {
 	client  *Client
 	storage Storage
 	asked   sync.Once // at most once in a request
+
+	mu       sync.Mutex
+	identity []byte // that was read last
+	person   Person // of whom it tells
 }
 
 // IsAuthenticated reports whether somebody is signed in.
 func (s *Session) IsAuthenticated(ctx context.Context) (bool, error) {
-	_, err := s.identity(ctx)
+	_, err := s.current(ctx)
 	if errors.Is(err, ErrNotAuthenticated) {
 		return false, nil
 	}
@@ -53,14 +57,15 @@ type Person struct {
 
 // Person takes a fraction of the time of [Session.IDTokenClaims]. [ErrNotAuthenticated] if nobody is signed in.
 func (s *Session) Person(ctx context.Context) (Person, error) {
-	identity, err := s.identity(ctx)
+	identity, err := s.current(ctx)
 	if err != nil {
 		return Person{}, err
 	}
-	return personOf(identity)
+	return s.personOf(identity)
 }
 
-func (s *Session) identity(ctx context.Context) ([]byte, error) {
+// current returns the identity, after asking Logto if that is due.
+func (s *Session) current(ctx context.Context) ([]byte, error) {
 	identity, err := s.storage.Identity(ctx)
 	if asked, _, _ := splitIdentity(identity); err == nil && identity != nil && s.client.isDue(asked, s.storage) {
 		s.asked.Do(func() { s.revalidate(ctx) })
@@ -135,19 +140,27 @@ func splitIdentity(identity []byte) (asked time.Time, person, payload []byte) {
 	return time.Unix(seconds, 0), person, payload
 }
 
-func personOf(identity []byte) (person Person, err error) {
+// personOf decodes the person only once for all who ask in a request: their slices are not to be written to.
+func (s *Session) personOf(identity []byte) (person Person, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.identity != nil && bytes.Equal(identity, s.identity) {
+		return s.person, nil
+	}
 	_, line, _ := splitIdentity(identity)
 	if err := json.Unmarshal(line, &person); err != nil {
 		return Person{}, fmt.Errorf("read identity: %w", err)
 	}
+	s.identity, s.person = identity, person
 	return person, nil
 }
 
-// parseRecord reads what can be read, also with an error.
-func parseRecord(identity, tokens []byte) (record, error) {
-	asked, person, payload := splitIdentity(identity)
-	r := record{asked: asked, payload: payload, Access: map[string]storedToken{}}
-	if err := errors.Join(json.Unmarshal(person, &r.person), json.Unmarshal(tokens, &r)); err != nil {
+// parse reads what can be read, also with an error.
+func (s *Session) parse(identity, tokens []byte) (record, error) {
+	asked, _, payload := splitIdentity(identity)
+	person, err := s.personOf(identity)
+	r := record{asked: asked, person: person, payload: payload, Access: map[string]storedToken{}}
+	if err := errors.Join(err, json.Unmarshal(tokens, &r)); err != nil {
 		return r, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return r, nil
@@ -173,13 +186,13 @@ func (s *Session) read(ctx context.Context) (record, error) {
 	if identity == nil || tokens == nil {
 		return record{}, ErrNotAuthenticated
 	}
-	return parseRecord(identity, tokens)
+	return s.parse(identity, tokens)
 }
 
 // update changes both records; see Storage.Update.
 func (s *Session) update(ctx context.Context, change func(r *record) error) error {
 	return s.storage.Update(ctx, func(identity, tokens []byte) ([]byte, []byte, error) {
-		r, err := parseRecord(identity, tokens)
+		r, err := s.parse(identity, tokens)
 		if err == nil {
 			err = change(&r)
 		}
