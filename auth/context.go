@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 )
 
@@ -44,7 +43,7 @@ func (s *Session) User(ctx context.Context) (*User, error) {
 	active, _ := person.ActiveOrganization()
 	return &User{Subject: person.Subject, Organization: active, claims: sync.OnceValue(func() (claims IDTokenClaims) {
 		_, _, payload := splitIdentity(identity)
-		_ = json.Unmarshal(payload, &claims) // it was read before, when it was verified
+		_ = claims.UnmarshalJSON(payload) // it was read before, when it was verified
 		return claims
 	})}, nil
 }

@@ -178,10 +178,18 @@ func (v *Verifier) getJSON(ctx context.Context, address string, bearer Secret, d
 		request.Header.Set("Authorization", "Bearer "+string(bearer))
 	}
 	body, err := v.answer(request)
-	if err == nil && json.Unmarshal(body, document) != nil {
-		err = fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
+	if err != nil {
+		return err
 	}
-	return err
+	if claims, ok := document.(json.Unmarshaler); ok { // which looks at all of it itself
+		err = claims.UnmarshalJSON(body)
+	} else {
+		err = json.Unmarshal(body, document)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
+	}
+	return nil
 }
 
 // answer returns the body that Logto answers with. An answer other than 200 is an *OAuthError.

@@ -112,7 +112,7 @@ func (t storedToken) token() Token {
 func (r record) opaque() Secret { return Secret(r.Access[target{}.key()].Value) }
 
 func (r record) claims() (claims IDTokenClaims, err error) {
-	err = json.Unmarshal(r.payload, &claims)
+	err = claims.UnmarshalJSON(r.payload)
 	return claims, err
 }
 

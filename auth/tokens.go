@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -118,7 +117,7 @@ func (t Token) Claims() (AccessTokenClaims, error) {
 		return AccessTokenClaims{}, ErrOpaqueToken
 	}
 	var claims AccessTokenClaims
-	if err := json.Unmarshal(payload, &claims); err != nil {
+	if err := claims.UnmarshalJSON(payload); err != nil {
 		return AccessTokenClaims{}, fmt.Errorf("access token: %w", err)
 	}
 	return claims, nil

@@ -149,7 +149,7 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, accessToken, nonce stri
 	if err != nil {
 		return IDTokenClaims{}, err
 	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
+	if err := claims.UnmarshalJSON(payload); err != nil {
 		return IDTokenClaims{}, err
 	}
 	err = refuse(ErrInvalidToken,
@@ -179,7 +179,7 @@ func (v *Verifier) VerifyAccessToken(ctx context.Context, raw, audience string) 
 	}
 	payload, _, err := v.verify(ctx, raw, audience, strangers, "at+jwt", "application/at+jwt") // the spellings of RFC 9068 §4
 	if err == nil {
-		err = json.Unmarshal(payload, &claims)
+		err = claims.UnmarshalJSON(payload)
 	}
 	if err != nil {
 		return AccessTokenClaims{}, err
