@@ -149,12 +149,12 @@ func (b *Browser) touch(ctx context.Context) {
 	if time.Since(b.record.seen).Abs() < moment {
 		return
 	}
-	isPerson := 0
+	indexed := "" // a visitor's session is in no index
 	if b.record.who != nil {
-		isPerson = 1
+		indexed = b.at.id
 	}
 	reply, err := b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
-		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), b.at.id, isPerson)
+		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), indexed)
 	switch {
 	case err != nil:
 	case reply[0] == gone:

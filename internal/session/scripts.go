@@ -81,15 +81,16 @@ local function sessions(index, drop)
   return all
 end
 
--- enter puts a member into an index for its life, and drops from it what is past.
-local function enter(index, member, life)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', now())
-  redis.call('ZADD', index, now() + life, member)
-end
-
 -- keep makes a key live for that long at least.
 local function keep(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
+end
+
+-- enter puts a member into an index for its life, drops what is past, and lets the index outlive its last member.
+local function enter(index, member, life, longest)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now())
+  redis.call('ZADD', index, now() + life, member)
+  keep(index, longest or life)
 end
 
 -- lock is the key of a session's lock.
@@ -115,11 +116,11 @@ const (
 
 // touchScript extends a session's idle time, unless that was done a moment ago. A person's session that the index does not
 // hold is none.
-// KEYS session, person · ARGV idle, moment, id, "1" for a person's
+// KEYS session, person · ARGV idle, moment, id or for a visitor's ""
 var touchScript = script(`
 local s, mark = read(KEYS[1])
 if not s then return {0, mark} end
-if ARGV[4] == '1' and type(redis.pcall('ZSCORE', KEYS[2], ARGV[3])) ~= 'string' then return {0} end
+if ARGV[3] ~= '' and type(redis.pcall('ZSCORE', KEYS[2], ARGV[3])) ~= 'string' then return {0} end
 if math.abs(now() - s.seen) < tonumber(ARGV[2]) then return {2} end -- abs: a failover may turn the clock back
 local life = math.max(1, math.min(ARGV[1], s.absolute - now()))
 s.seen = now()
@@ -139,8 +140,7 @@ local text = line({version = 1, seen = now(), absolute = now() + ARGV[2], since 
   due = 0, tried = 0, words = ARGV[6]})
 redis.call('SET', KEYS[1], text .. ARGV[7], 'PX', life)
 if KEYS[3] then
-  enter(KEYS[2], ARGV[4], life)
-  keep(KEYS[2], ARGV[2]) -- the index outlives its last member
+  enter(KEYS[2], ARGV[4], life, ARGV[2])
   -- A hundred browsers are enough for a person; a program that signs in again and again must not make long lists.
   local all = sessions(KEYS[2])
   for i = 1, #all - 100 do
@@ -250,11 +250,7 @@ return {1, redis.call('GET', KEYS[1])}`)
 // KEYS session · ARGV holder, life
 var renewScript = script(`
 if redis.call('GET', lock(KEYS[1])) ~= ARGV[1] then return {3} end
-if ARGV[2] == '0' then
-  redis.call('DEL', lock(KEYS[1]))
-else
-  put(lock(KEYS[1]), ARGV[1], ARGV[2])
-end
+redis.call('PEXPIRE', lock(KEYS[1]), ARGV[2])
 return {1}`)
 
 // enterSIDScript puts a person's tag into the index, unless an end from outside came after the sign-in began.
@@ -262,7 +258,6 @@ return {1}`)
 var enterSIDScript = script(`
 if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or 0) > tonumber(ARGV[3]) then return {3} end
 enter(KEYS[1], ARGV[1], ARGV[4])
-keep(KEYS[1], ARGV[4])
 return {1}`)
 
 // endSIDScript answers with what is in the index, and leaves the mark of an end from outside.
@@ -270,7 +265,6 @@ return {1}`)
 var endSIDScript = script(`
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 enter(KEYS[1], ARGV[1], ARGV[2])
-keep(KEYS[1], ARGV[2])
 table.insert(members, 1, 1)
 return members`)
 
