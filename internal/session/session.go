@@ -102,12 +102,8 @@ func (s *Store) Ping(ctx context.Context) error {
 // EvictionPolicy returns Redis' maxmemory-policy, where that may be asked.
 func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
 	err = s.conn().do(ctx, patience, "ask for the eviction policy", func(ctx context.Context) error {
-		info, err := s.rdb.Info(ctx, "memory").Result()
-		for line := range strings.Lines(info) {
-			if value, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
-				policy = strings.TrimSpace(value)
-			}
-		}
+		info, err := s.rdb.InfoMap(ctx, "memory").Result()
+		policy = info["Memory"]["maxmemory_policy"]
 		return err
 	})
 	return policy, err
@@ -118,18 +114,15 @@ func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
 
 // mint makes a session's cookie and its place. Nobody but us chooses a secret.
 func (s *Store) mint(tag string) (cookie string, at *place) {
-	secret := newSecret()
+	secret := random(secretSize)
 	return tag + "." + encoding.EncodeToString(secret), s.place(tag, secret)
 }
 
 // find returns the place that a cookie leads to; nil if no cookie of ours looks like this.
 func (s *Store) find(cookie string) *place {
 	tag, text, _ := strings.Cut(cookie, ".")
-	if !isID(tag) || len(text) != encoding.EncodedLen(secretSize) {
-		return nil
-	}
-	secret, err := encoding.DecodeString(text)
-	if err != nil {
+	secret := decode(text, secretSize)
+	if secret == nil || !isID(tag) {
 		return nil
 	}
 	return s.place(tag, secret)
@@ -144,21 +137,28 @@ const (
 // encoding is strict: one place has one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
-// isID reports whether text can be a tag or an ID. Nothing else from a visitor gets into a key's name.
-func isID(text string) bool {
-	if len(text) != encoding.EncodedLen(idSize) {
-		return false
+// decode returns the bytes that text spells; nil if they are not that many.
+func decode(text string, size int) []byte {
+	if len(text) != encoding.EncodedLen(size) {
+		return nil
 	}
-	_, err := encoding.DecodeString(text) // which would skip line breaks, but a cookie's value has none
-	return err == nil && !strings.ContainsAny(text, "\r\n")
+	data, err := encoding.DecodeString(text)
+	if err != nil || len(data) != size { // it skips line breaks
+		return nil
+	}
+	return data
 }
 
-// randomID returns an ID that nobody can guess.
-func randomID() string {
-	id := make([]byte, idSize)
-	_, _ = rand.Read(id) // never fails, by its documentation
-	return encoding.EncodeToString(id)
+// isID reports whether text can be a tag or an ID. Nothing else from a visitor gets into a key's name.
+func isID(text string) bool { return decode(text, idSize) != nil }
+
+func random(size int) []byte {
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // never fails, by its documentation
+	return data
 }
+
+func randomID() string { return encoding.EncodeToString(random(idSize)) }
 
 // hash names a thing in Redis without telling what it is. What is of another kind has another hash.
 func hash(kind, value string) string {
