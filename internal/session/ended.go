@@ -111,11 +111,15 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 	c, tags, hashed := s.conn(), []string(nil), ""
 	if sid != "" {
 		hashed = hashSID(sid)
-		found, err := c.endSID(ctx, hashed)
+		reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
 		if err != nil {
 			return 0, err
 		}
-		tags = found
+		for _, member := range reply[1:] {
+			if tag, ok := strings.CutPrefix(text(member), hashed[sidBucket:]); ok && isID(tag) {
+				tags = append(tags, tag)
+			}
+		}
 	}
 	if subject != "" {
 		tags = s.tags(subject)
@@ -131,14 +135,8 @@ func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time)
 
 // MarkDue makes [Browser.IsDue] true for all sessions of a subject, and returns how many there are.
 func (s *Store) MarkDue(ctx context.Context, subject string) (count int, err error) {
-	for _, tag := range s.tags(subject) {
-		reply, err := s.conn().run(ctx, patience, "mark sessions as due", dueScript, []string{personKey(tag)})
-		if err != nil {
-			return count, err
-		}
-		count += int(reply[1].(int64))
-	}
-	return count, nil
+	err = s.conn().each(ctx, s.tags(subject), "mark sessions as due", dueScript, func(reply []any) { count += int(reply[1].(int64)) })
+	return count, err
 }
 
 // end ends one session, and reports whether there was one, and what it was.
@@ -153,19 +151,12 @@ func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why)
 
 // endAll ends the sessions of a person's tags; see endAllScript.
 func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why Why, before string) (count int, err error) {
-	for _, tag := range tags {
-		reply, err := c.run(ctx, patience, "end sessions", endAllScript, []string{personKey(tag), endedKey(tag)},
-			keep, sid, string(why), before, markLife.Milliseconds())
-		if err != nil {
-			return count, err
-		}
-		ended := int(reply[1].(int64))
-		for range ended {
-			c.observe(ctx, ObservedEnd, string(why), 1)
-		}
-		count += ended
-	}
-	return count, nil
+	err = c.each(ctx, tags, "end sessions", endAllScript, func(reply []any) {
+		ended := reply[1].(int64)
+		c.observe(ctx, ObservedEnd, string(why), float64(ended))
+		count += int(ended)
+	}, keep, sid, string(why), before, markLife.Milliseconds())
+	return count, err
 }
 
 // sid:xxxx leads from a provider's session ID to the person whose sessions began with it. It is in another slot than they
@@ -204,18 +195,4 @@ func (b *Browser) enterSID(ctx context.Context, limit time.Duration, hashed stri
 		return errOvertaken
 	}
 	return err
-}
-
-// endSID returns the tags to which a provider's session ID leads, and leaves the mark of its end.
-func (c *conn) endSID(ctx context.Context, hashed string) (tags []string, err error) {
-	reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
-	if err != nil {
-		return nil, err
-	}
-	for _, member := range reply[1:] {
-		if tag, ok := strings.CutPrefix(text(member), hashed[sidBucket:]); ok && isID(tag) {
-			tags = append(tags, tag)
-		}
-	}
-	return tags, nil
 }

@@ -196,7 +196,7 @@ end
 return {1, count}`)
 
 // dueScript gives each session of an index a reason to ask the provider again, and answers with how many there are.
-// KEYS person
+// KEYS person, mark
 var dueScript = script(`
 local all = sessions(KEYS[1])
 for _, s in ipairs(all) do
@@ -211,7 +211,7 @@ var countScript = script(`
 return {redis.pcall('GETRANGE', KEYS[1], 0, ARGV[1]), redis.pcall('ZCOUNT', KEYS[2], now(), '+inf')}`)
 
 // listScript answers with the ID and the line of each session of an index.
-// KEYS person
+// KEYS person, mark
 var listScript = script(`
 local answer = {1}
 for _, s in ipairs(sessions(KEYS[1])) do
