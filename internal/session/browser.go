@@ -86,11 +86,8 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, cou
 // one. Its cookie stays: this request may be a slow one, and the browser may have a new cookie by the time of the answer.
 func (b *Browser) arrive(ctx context.Context) error {
 	for _, c := range b.cookies {
-		if c.Name != b.store.prefix+b.name {
-			continue
-		}
-		if b.at = b.store.find(c.Value); b.at != nil {
-			break
+		if b.at == nil && c.Name == b.store.prefix+b.name {
+			b.at = b.store.find(c.Value)
 		}
 	}
 	if b.at == nil {
@@ -167,17 +164,12 @@ func (b *Browser) touch(ctx context.Context) {
 // adopt takes over a session as Redis holds it, or what is left of it.
 func (b *Browser) adopt(value string) {
 	fresh, ok := parseRecord(value)
-	ending := parseEnding(value, b.at.key())
-	switch {
-	case value == "":
-		b.lose()
-		return
-	case ending != nil:
-		b.ending = ending
-		b.lose()
-		return
-	case !ok:
-		b.discard("line", nil)
+	if !ok {
+		if b.ending = parseEnding(value, b.at.key()); b.ending != nil || value == "" {
+			b.lose()
+		} else {
+			b.discard("line", nil)
+		}
 		return
 	}
 	if fresh.identity != "" {
@@ -332,9 +324,6 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 		err = b.write(ctx, at, &fresh, began)
 	}
 	if err == nil {
-		err = b.enterSID(ctx, patience, sid, at, began)
-	}
-	if err == nil {
 		err = b.supersede(ctx, at, &fresh, keep)
 	}
 	if err != nil {
@@ -354,17 +343,15 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	return nil
 }
 
-// write writes a new session, and completes the record by what Redis keeps of it.
+// write writes a new session where it can be found, and completes the record by what Redis keeps of it.
 func (b *Browser) write(ctx context.Context, at *place, fresh *record, began time.Time) error {
 	keys := []string{at.key(), at.person()}
 	if fresh.who != nil {
 		keys = append(keys, endedKey(at.tag))
 	}
-	args := []any{
+	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys,
 		b.store.cfg.IdleTimeout.Milliseconds(), b.store.cfg.AbsoluteTimeout.Milliseconds(),
-		began.UnixMilli(), at.id, fresh.sid, fresh.words, fresh.body(),
-	}
-	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys, args...)
+		began.UnixMilli(), at.id, fresh.sid, fresh.words, fresh.body())
 	if err != nil {
 		return err
 	}
@@ -379,7 +366,7 @@ func (b *Browser) write(ctx context.Context, at *place, fresh *record, began tim
 		outcome = "sign_in"
 	}
 	b.redis.observe(ctx, ObservedStart, outcome, 1)
-	return nil
+	return b.enterSID(ctx, patience, fresh.sid, at, began)
 }
 
 // supersede ends the session there was for one that has begun. If somebody saved values there meanwhile, or ended it,
@@ -429,7 +416,7 @@ func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byt
 		if newIdentity != nil && !bytes.Equal(newIdentity, next.who.identity) {
 			who := *next.who
 			who.identity = newIdentity
-			if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder {
+			if l := lockOf(ctx); l != nil {
 				who.due = l.due
 			}
 			next.who, next.identity = &who, b.at.seal("h", who.marshal())
@@ -459,9 +446,11 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 		if err != nil || next.identity == b.record.identity && next.tokens == b.record.tokens && next.values == b.record.values {
 			return err
 		}
-		holder, err := holderOf(ctx, b.at)
-		if err != nil {
-			return err
+		holder := ""
+		if l := lockOf(ctx); l != nil {
+			if holder = l.holder; l.at.key() != b.at.key() {
+				return fmt.Errorf("save session: %w: it was another session's", ErrLockLost)
+			}
 		}
 		reply, err := b.redis.save(ctx, b.at, b.record, &next, holder)
 		if err != nil {
@@ -511,7 +500,7 @@ func (b *Browser) EndDead(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := b.at
-	if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder && l.at != at {
+	if l := lockOf(ctx); l != nil && l.at != at {
 		return nil
 	}
 	was, err := b.end(ctx, ByGrant)
@@ -533,12 +522,10 @@ func (b *Browser) end(ctx context.Context, why Why) (was bool, err error) {
 
 // sleep waits, but not beyond the context.
 func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	}
 }

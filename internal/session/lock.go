@@ -54,7 +54,7 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 		return nil, nil, fmt.Errorf("lock session: %w", ErrEnded)
 	}
 	// Queue in this process first: of one instance, only one asks Redis again and again.
-	leave, err := b.store.turns.take(ctx, at.key(), pause == 0)
+	leave, err := b.store.turn(ctx, at.key(), pause == 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock session: %w", err)
 	}
@@ -72,8 +72,15 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 	if err != nil {
 		return nil, nil, err
 	}
-	held, stop := l.hold(ctx)
-	return held, sync.OnceFunc(func() { stop(); leave() }), nil
+	held, cancel := context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
+	var renewing sync.WaitGroup
+	renewing.Go(func() { l.renew(held, cancel) })
+	return held, sync.OnceFunc(func() {
+		cancel(nil)
+		l.release(ctx)
+		renewing.Wait()
+		leave()
+	}), nil
 }
 
 // lock is a lock that is held.
@@ -119,18 +126,7 @@ func (l *lock) release(ctx context.Context) {
 	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", renewScript, []string{l.at.key()}, l.holder, 0)
 }
 
-// hold renews the lock until stop is called or ctx ends. stop returns when all is over.
-func (l *lock) hold(ctx context.Context) (held context.Context, stop func()) {
-	held, cancel := context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
-	var renewing sync.WaitGroup
-	renewing.Go(func() { l.renew(held, cancel) })
-	return held, func() {
-		cancel(nil)
-		l.release(ctx)
-		renewing.Wait()
-	}
-}
-
+// renew keeps the lock until held ends, and ends held when it is lost.
 func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 	end, pause := l.taken.Add(l.store.life), l.store.renewal
 	for sleep(held, pause) == nil {
@@ -151,28 +147,19 @@ func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 
 type lockKey struct{}
 
-// holderOf returns the holder of the lock that ctx has; "" if it has none.
-func holderOf(ctx context.Context, at *place) (string, error) {
-	l, ok := ctx.Value(lockKey{}).(*lock)
-	if !ok {
-		return "", nil
-	}
-	if l.at.key() != at.key() {
-		return "", fmt.Errorf("save session: %w: it was another session's", ErrLockLost)
-	}
-	return l.holder, nil
+// lockOf returns the lock that ctx holds; nil if it holds none.
+func lockOf(ctx context.Context) *lock {
+	l, _ := ctx.Value(lockKey{}).(*lock)
+	return l
 }
 
-// turns are those of this process, one for each key that somebody has: a channel that is closed when it is over.
-type turns struct{ taken sync.Map }
-
-// take returns when it is the caller's turn, until leave is called. Who does not wait gets errTaken.
-func (t *turns) take(ctx context.Context, key string, wait bool) (leave func(), err error) {
+// turn returns when it is the caller's in this process, until leave is called. Who does not wait gets errTaken.
+func (s *Store) turn(ctx context.Context, key string, wait bool) (leave func(), err error) {
 	mine := make(chan struct{})
 	for {
-		theirs, isTaken := t.taken.LoadOrStore(key, mine)
+		theirs, isTaken := s.turns.LoadOrStore(key, mine)
 		if !isTaken {
-			return func() { t.taken.Delete(key); close(mine) }, nil
+			return func() { s.turns.Delete(key); close(mine) }, nil
 		}
 		if !wait {
 			return nil, errTaken

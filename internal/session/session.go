@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	gorilla "github.com/gorilla/sessions"
@@ -64,7 +65,7 @@ type Store struct {
 	log     *slog.Logger
 	options gorilla.Options // that sessions.Default(c) starts with
 	observe func(ctx context.Context, event, outcome string, value float64)
-	turns   turns
+	turns   sync.Map      // by a lock's key, a channel that is closed when its turn in this process is over
 	life    time.Duration // of a lock that isn't renewed
 	renewal time.Duration // of a lock, how often
 }
