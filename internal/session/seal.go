@@ -24,7 +24,7 @@ func NewKey() string { return encoding.EncodeToString(random(secretSize)) }
 func parseKeys(text string) ([][]byte, error) {
 	var keys [][]byte
 	for word := range strings.FieldsSeq(text) {
-		key := decode(word, secretSize)
+		key := decodeText(word, secretSize)
 		if key == nil {
 			return nil, errors.New("not a key")
 		}

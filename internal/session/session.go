@@ -122,7 +122,7 @@ func (s *Store) mint(tag string) (cookie string, at *place) {
 // find returns the place that a cookie leads to; nil if no cookie of ours looks like this.
 func (s *Store) find(cookie string) *place {
 	tag, text, _ := strings.Cut(cookie, ".")
-	secret := decode(text, secretSize)
+	secret := decodeText(text, secretSize)
 	if secret == nil || !isID(tag) {
 		return nil
 	}
@@ -138,8 +138,8 @@ const (
 // encoding is strict: one place has one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
-// decode returns the bytes that text spells; nil if they are not that many.
-func decode(text string, size int) []byte {
+// decodeText returns the bytes that text spells; nil if they are not that many.
+func decodeText(text string, size int) []byte {
 	if len(text) != encoding.EncodedLen(size) {
 		return nil
 	}
@@ -151,7 +151,7 @@ func decode(text string, size int) []byte {
 }
 
 // isID reports whether text can be a tag or an ID. Nothing else from a visitor gets into a key's name.
-func isID(text string) bool { return decode(text, idSize) != nil }
+func isID(text string) bool { return decodeText(text, idSize) != nil }
 
 func random(size int) []byte {
 	data := make([]byte, size)

@@ -37,7 +37,7 @@ func (b *Browser) SealSignIn(value []byte) (state string, secret []byte) {
 	}
 	binding := carried[0]
 	b.store.setCookie(b.w, strings.TrimPrefix(binding.Name, b.store.prefix), binding.Value, bindingLife, gorilla.Options{})
-	key, own := b.store.keys[0], decode(binding.Value, secretSize) // we wrote or checked it
+	key, own := b.store.keys[0], decodeText(binding.Value, secretSize) // we wrote or checked it
 	state = encoding.EncodeToString(newAEAD(key, own, "sign-in").Seal(nil, nil, value, nil))
 	return state, derive(key, own, "sign-in "+state)
 }
@@ -47,11 +47,11 @@ func (b *Browser) OpenSignIn(state string) (value, secret []byte) {
 	if len(state) > maxState {
 		return nil, nil
 	}
-	sealed := decode(state, encoding.DecodedLen(len(state)))
+	sealed := decodeText(state, encoding.DecodedLen(len(state)))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, binding := range b.bindings() {
-		own := decode(binding.Value, secretSize)
+		own := decodeText(binding.Value, secretSize)
 		for _, key := range b.store.keys {
 			if value, err := newAEAD(key, own, "sign-in").Open([]byte{}, nil, sealed, nil); err == nil {
 				return value, derive(key, own, "sign-in "+state)
@@ -71,7 +71,7 @@ func (b *Browser) bindings() []*http.Cookie {
 	var found []*http.Cookie
 	for _, c := range b.cookies {
 		suffix, ok := strings.CutPrefix(c.Name, b.store.prefix+signInCookie)
-		if ok && len(suffix) == 8 && len(found) < maxBindings && decode(c.Value, secretSize) != nil {
+		if ok && len(suffix) == 8 && len(found) < maxBindings && decodeText(c.Value, secretSize) != nil {
 			found = append(found, c)
 		}
 	}
