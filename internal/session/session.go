@@ -100,16 +100,6 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.conn().do(ctx, patience, "ping", func(ctx context.Context) error { return s.rdb.Ping(ctx).Err() })
 }
 
-// EvictionPolicy returns Redis' maxmemory-policy, where that may be asked.
-func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
-	err = s.conn().do(ctx, patience, "ask for the eviction policy", func(ctx context.Context) error {
-		info, err := s.rdb.InfoMap(ctx, "memory").Result()
-		policy = info["Memory"]["maxmemory_policy"]
-		return err
-	})
-	return policy, err
-}
-
 // The cookie is <tag>.<secret>. The tag leads to the place in a cluster: it is a hash of the person, or random for a
 // visitor. All else follows from the secret and the server's key.
 
