@@ -30,12 +30,6 @@ func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(
 
 // TryLock does not wait: held is nil if somebody else holds the lock, or took it by TryLock less than pause ago.
 func (b *Browser) TryLock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
-	b.mu.Lock()
-	recent := b.isLive() && time.Since(b.record.tried).Abs() < pause // which costs no command to know
-	b.mu.Unlock()
-	if recent {
-		return nil, nil, nil
-	}
 	held, release, err = b.lock(ctx, max(pause, time.Millisecond))
 	if errors.Is(err, errTaken) {
 		return nil, nil, nil
@@ -48,10 +42,13 @@ var errTaken = errors.New("the lock is another's")
 // lock waits, or with a pause does not.
 func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
 	b.mu.Lock()
-	at, isLive := b.at, b.isLive()
+	at, isLive, recent := b.at, b.isLive(), time.Since(b.record.tried).Abs() < pause
 	b.mu.Unlock()
-	if !isLive {
+	switch {
+	case !isLive:
 		return nil, nil, fmt.Errorf("lock session: %w", ErrEnded)
+	case recent: // which costs no command to know
+		return nil, nil, errTaken
 	}
 	// Queue in this process first: of one instance, only one asks Redis again and again.
 	leave, err := b.store.turn(ctx, at.key(), pause == 0)
@@ -60,9 +57,6 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 	}
 	l := &lock{store: b.store, redis: &b.redis, at: at, holder: randomID()}
 	session, err := l.acquire(ctx, pause)
-	if err != nil {
-		leave()
-	}
 	b.mu.Lock()
 	if (err == nil || errors.Is(err, ErrEnded)) && b.at == at {
 		b.adopt(session)
@@ -70,6 +64,7 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 	}
 	b.mu.Unlock()
 	if err != nil {
+		leave()
 		return nil, nil, err
 	}
 	held, cancel := context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
