@@ -110,7 +110,7 @@ func (b *Browser) read(ctx context.Context, most int64) error {
 	err := b.redis.do(ctx, patience, "read session", func(ctx context.Context) (err error) {
 		if b.counted {
 			var reply []any
-			if reply, err = countScript.Run(ctx, b.redis.rdb, []string{b.at.key(), b.at.person()}, most-1).Slice(); err == nil {
+			if reply, err = scripts["count sessions"].Run(ctx, b.redis.rdb, []string{b.at.key(), b.at.person()}, most-1).Slice(); err == nil {
 				value = text(reply[0])
 				b.places, _ = reply[1].(int64)
 			}
@@ -150,7 +150,7 @@ func (b *Browser) touch(ctx context.Context) {
 	if b.record.who != nil {
 		indexed = b.at.id
 	}
-	reply, err := b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
+	reply, err := b.redis.run(ctx, shortPatience, "extend session", []string{b.at.key(), b.at.person()},
 		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), indexed)
 	switch {
 	case err != nil:
@@ -349,7 +349,7 @@ func (b *Browser) write(ctx context.Context, at *place, fresh *record, began tim
 	if fresh.who != nil {
 		keys = append(keys, endedKey(at.tag))
 	}
-	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys,
+	reply, err := b.redis.run(ctx, patience, "start session", keys,
 		b.store.cfg.IdleTimeout.Milliseconds(), b.store.cfg.AbsoluteTimeout.Milliseconds(),
 		began.UnixMilli(), at.id, fresh.sid, fresh.words, fresh.body())
 	if err != nil {
@@ -471,7 +471,7 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 
 // save runs the script on what makes next of a record, and gives next its version.
 func (c *conn) save(ctx context.Context, at *place, from record, next *record, holder string) ([]any, error) {
-	reply, err := c.run(ctx, patience, "save session", saveScript, []string{at.key()}, from.version, holder, next.body())
+	reply, err := c.run(ctx, patience, "save session", []string{at.key()}, from.version, holder, next.body())
 	if err == nil && reply[0] == done {
 		next.version = reply[1].(int64)
 	}

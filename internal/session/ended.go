@@ -57,7 +57,7 @@ func (b *Browser) Tell(ctx context.Context) bool {
 		return false
 	}
 	b.ending.told = true
-	reply, err := b.redis.run(ctx, shortPatience, "note that the browser was told", tellScript, []string{b.ending.key})
+	reply, err := b.redis.run(ctx, shortPatience, "note that the browser was told", []string{b.ending.key})
 	return err == nil && reply[0] == done
 }
 
@@ -111,7 +111,7 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 	c, tags, hashed := s.conn(), []string(nil), ""
 	if sid != "" {
 		hashed = hashSID(sid)
-		reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
+		reply, err := c.run(ctx, patience, "end sid", []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
 		if err != nil {
 			return 0, err
 		}
@@ -135,13 +135,13 @@ func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time)
 
 // MarkDue makes [Browser.IsDue] true for all sessions of a subject, and returns how many there are.
 func (s *Store) MarkDue(ctx context.Context, subject string) (count int, err error) {
-	err = s.conn().each(ctx, s.tags(subject), "mark sessions as due", dueScript, func(reply []any) { count += int(reply[1].(int64)) })
+	err = s.conn().each(ctx, s.tags(subject), "mark sessions as due", func(reply []any) { count += int(reply[1].(int64)) })
 	return count, err
 }
 
 // end ends one session, and reports whether there was one, and what it was.
 func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why) (was bool, value string, err error) {
-	reply, err := c.run(ctx, limit, "end session", endScript, []string{at.key(), at.person()}, at.id, string(why))
+	reply, err := c.run(ctx, limit, "end session", []string{at.key(), at.person()}, at.id, string(why))
 	if err != nil || reply[0] != done {
 		return false, "", err
 	}
@@ -149,9 +149,9 @@ func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why)
 	return true, last(reply), nil
 }
 
-// endAll ends the sessions of a person's tags; see endAllScript.
+// endAll ends the sessions of a person's tags; scripts.lua says which.
 func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why Why, before string) (count int, err error) {
-	err = c.each(ctx, tags, "end sessions", endAllScript, func(reply []any) {
+	err = c.each(ctx, tags, "end sessions", func(reply []any) {
 		ended := reply[1].(int64)
 		c.observe(ctx, ObservedEnd, string(why), float64(ended))
 		count += int(ended)
@@ -189,7 +189,7 @@ func (b *Browser) enterSID(ctx context.Context, limit time.Duration, hashed stri
 	if hashed == "-" {
 		return nil
 	}
-	reply, err := b.redis.run(ctx, limit, "index sid", enterSIDScript, []string{sidKey(hashed)}, sidMember(hashed, at.tag),
+	reply, err := b.redis.run(ctx, limit, "index sid", []string{sidKey(hashed)}, sidMember(hashed, at.tag),
 		sidMark(hashed), began.Add(markLife).UnixMilli(), (b.store.cfg.IdleTimeout + sidMargin).Milliseconds())
 	if err == nil && reply[0] == refused {
 		return errOvertaken

@@ -93,7 +93,7 @@ type lock struct {
 func (l *lock) acquire(ctx context.Context, pause time.Duration) (session string, err error) {
 	for {
 		l.taken = time.Now()
-		reply, err := l.redis.run(ctx, patience, "lock session", acquireScript, []string{l.at.key()},
+		reply, err := l.redis.run(ctx, patience, "lock session", []string{l.at.key()},
 			l.holder, l.store.life.Milliseconds(), pause.Milliseconds())
 		if err != nil {
 			l.release(ctx) // perhaps only the answer was lost
@@ -118,7 +118,7 @@ func (l *lock) acquire(ctx context.Context, pause time.Duration) (session string
 
 // release gives the lock up, even if the request is over. If that fails, the lock ends by itself.
 func (l *lock) release(ctx context.Context) {
-	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", renewScript, []string{l.at.key()}, l.holder, 0)
+	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "renew lock", []string{l.at.key()}, l.holder, 0)
 }
 
 // renew keeps the lock until held ends, and ends held when it is lost.
@@ -126,7 +126,7 @@ func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 	end, pause := l.taken.Add(l.store.life), l.store.renewal
 	for sleep(held, pause) == nil {
 		asked := time.Now()
-		reply, err := l.store.conn().run(held, min(shortPatience, end.Sub(asked)), "renew lock", renewScript,
+		reply, err := l.store.conn().run(held, min(shortPatience, end.Sub(asked)), "renew lock",
 			[]string{l.at.key()}, l.holder, l.store.life.Milliseconds())
 		switch {
 		case err == nil && reply[0] == done:

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Info is a session as its person sees it.
@@ -35,7 +33,7 @@ func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 
 // list returns the sessions under a person's tags.
 func (c *conn) list(ctx context.Context, tags []string) (all []Info, err error) {
-	err = c.each(ctx, tags, "list sessions", listScript, func(reply []any) {
+	err = c.each(ctx, tags, "list sessions", func(reply []any) {
 		for pair := range slices.Chunk(reply[1:], 2) {
 			var r record
 			if r.parseLine(text(pair[1])) == nil {
@@ -48,9 +46,9 @@ func (c *conn) list(ctx context.Context, tags []string) (all []Info, err error) 
 }
 
 // each runs a script for each of a person's tags, with its index and the mark against sign-ins as keys.
-func (c *conn) each(ctx context.Context, tags []string, step string, script *redis.Script, found func(reply []any), args ...any) error {
+func (c *conn) each(ctx context.Context, tags []string, script string, found func(reply []any), args ...any) error {
 	for _, tag := range tags {
-		reply, err := c.run(ctx, patience, step, script, []string{personKey(tag), endedKey(tag)}, args...)
+		reply, err := c.run(ctx, patience, script, []string{personKey(tag), endedKey(tag)}, args...)
 		if err != nil {
 			return err
 		}

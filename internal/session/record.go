@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// record is a session as Redis holds it; scripts.go says how. Its values are sealed; "" is a value that there is not.
+// record is a session as Redis holds it; scripts.lua says how. Its values are sealed; "" is a value that there is not.
 type record struct {
 	version, due             int64
 	sid, words               string

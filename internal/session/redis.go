@@ -124,10 +124,10 @@ func (c *conn) do(ctx context.Context, limit time.Duration, step string, command
 	return fmt.Errorf("%s: %w: %w", step, ErrUnavailable, err)
 }
 
-// run runs a script. All of ours answer with a list that begins with a code.
-func (c *conn) run(ctx context.Context, limit time.Duration, step string, script *redis.Script, keys []string, args ...any) (reply []any, err error) {
-	err = c.do(ctx, limit, step, func(ctx context.Context) (err error) {
-		reply, err = script.Run(ctx, c.rdb, keys, args...).Slice()
+// run runs a script. All but one answer with a list that begins with a code.
+func (c *conn) run(ctx context.Context, limit time.Duration, script string, keys []string, args ...any) (reply []any, err error) {
+	err = c.do(ctx, limit, script, func(ctx context.Context) (err error) {
+		reply, err = scripts[script].Run(ctx, c.rdb, keys, args...).Slice()
 		return err
 	})
 	return reply, err

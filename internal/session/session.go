@@ -2,7 +2,7 @@
 // that handlers put into sessions.Default(c), and what has ended.
 //
 // Start reading at [Store.Browser]: it loads the session of a request with one Redis command, and the [Browser] that it
-// returns does all the rest. seal.go says what of it Redis can read, scripts.go what happens there in one step, ended.go
+// returns does all the rest. seal.go says what of it Redis can read, scripts.lua what happens there in one step, ended.go
 // how what has ended stays so, and signin.go where a sign-in is until then.
 //
 // It needs Redis 6.2 or newer: one server, a Cluster, or Sentinel.

@@ -80,7 +80,7 @@ func (b *Browser) bindings() []*http.Cookie {
 
 func (c *conn) note(ctx context.Context, hashed string, life time.Duration) (first bool, err error) {
 	// At least a second: to Redis, 0 and less mean for ever.
-	reply, err := c.run(ctx, patience, "remember id", noteScript, []string{onceKey(hashed)}, max(life, time.Second).Milliseconds())
+	reply, err := c.run(ctx, patience, "remember id", []string{onceKey(hashed)}, max(life, time.Second).Milliseconds())
 	return err == nil && reply[0] == done, err
 }
 
