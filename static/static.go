@@ -46,24 +46,17 @@ type file struct {
 // url("name.woff2"), from where it is itself, and gets their URLs; one that is not there is an error.
 func New(folder fs.FS) (*Assets, error) {
 	a := &Assets{urls: make(map[string]string), files: make(map[string]file)}
-	var styles []string // are last, for they name the others
-	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil || entry.IsDir() || path.Ext(name) == ".go":
-			return err
-		case path.Ext(name) == ".css":
-			styles = append(styles, name)
-			return nil
+	for _, isStyle := range []bool{false, true} { // style sheets are last, for they name the others
+		err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+			ext := path.Ext(name)
+			if err != nil || entry.IsDir() || ext == ".go" || (ext == ".css") != isStyle {
+				return err
+			}
+			return a.add(folder, name)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read static files: %w", err)
 		}
-		return a.add(folder, name)
-	})
-	for _, name := range styles {
-		if err == nil {
-			err = a.add(folder, name)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read static files: %w", err)
 	}
 	return a, nil
 }

@@ -74,8 +74,11 @@ func Load(folder fs.FS) (*Catalog, error) {
 		if _, known := c.tables[lang]; !known {
 			c.tables[lang] = table{file.Tag, make(map[string]message), i18n.NewLocalizer(bundle, lang)}
 		}
-		if err := c.tables[lang].add(file.Messages); err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
+		for _, m := range file.Messages {
+			if _, known := c.tables[lang].messages[m.ID]; known {
+				return nil, fmt.Errorf("read %s: message %q is there twice", name, m.ID)
+			}
+			c.tables[lang].messages[m.ID] = newMessage(m)
 		}
 	}
 	for _, tag := range bundle.LanguageTags() { // the default first
@@ -95,23 +98,17 @@ func unmarshal(data []byte, v any) error {
 	return err
 }
 
-func (t table) add(messages []*i18n.Message) error {
-	for _, m := range messages {
-		if _, known := t.messages[m.ID]; known {
-			return fmt.Errorf("message %q is there twice", m.ID)
-		}
-		takes := ""
-		for _, value := range []string{"{{", "{{.}}"} {
-			if strings.Contains(m.Other, value) {
-				takes = value
-			}
-		}
-		t.messages[m.ID] = message{
-			text: m.Other, takes: takes, plural: m.One != "",
-			forms: [...]string{plural.Zero: m.Zero, plural.One: m.One, plural.Two: m.Two, plural.Few: m.Few, plural.Many: m.Many},
+func newMessage(m *i18n.Message) message {
+	takes := ""
+	for _, value := range []string{"{{", "{{.}}"} {
+		if strings.Contains(m.Other, value) {
+			takes = value
 		}
 	}
-	return nil
+	return message{
+		text: m.Other, takes: takes, plural: m.One != "",
+		forms: [...]string{plural.Zero: m.Zero, plural.One: m.One, plural.Two: m.Two, plural.Few: m.Few, plural.Many: m.Many},
+	}
 }
 
 // complete reports each message that one language has and another lacks, or that takes another value there.

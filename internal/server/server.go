@@ -110,7 +110,7 @@ func Listen(cfg config.Config, log *slog.Logger, observer Observer) (*Server, er
 }
 
 // build wires the packages together.
-func (s *Server) build(cfg config.Config) (http.Handler, error) {
+func (s *Server) build(cfg config.Config) (handler http.Handler, err error) {
 	var observe func(ctx context.Context, event, outcome string, value float64)
 	if o := s.observer; o != nil {
 		if err := o.Redis(s.rdb); err != nil {
@@ -121,20 +121,16 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	store := session.NewStore(s.rdb, cfg.Session, session.Options{
 		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"), Log: s.log, Observe: observe,
 	})
-	proxies, err := cfg.Server.Proxies()
-	if err != nil {
-		return nil, err
-	}
-	limit, err := cfg.Server.Limit()
-	if err != nil {
-		return nil, err
-	}
 	cfg.Logto.Replays, cfg.Logto.Log, cfg.Logto.Observe, cfg.Logto.Revalidate = store, s.log, observe, cfg.Session.Revalidate
-	if s.auth, err = auth.New(cfg.Logto); err != nil {
+	client, badLogto := auth.New(cfg.Logto)
+	proxies, badProxies := cfg.Server.Proxies()
+	limit, badLimit := cfg.Server.Limit()
+	if err := errors.Join(badLogto, badProxies, badLimit); err != nil {
 		return nil, err
 	}
+	s.auth = client
 	app := routes.App{
-		Auth:     s.auth,
+		Auth:     client,
 		Sessions: store,
 		BaseURL:  cfg.Server.BaseURL,
 		Log:      s.log,
@@ -145,7 +141,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Observe:  observe,
 		Dev:      cfg.Server.SourceDir != "",
 	}
-	var handler http.Handler = fromSource(app, cfg.Server.SourceDir)
+	handler = fromSource(app, cfg.Server.SourceDir)
 	if !app.Dev {
 		if handler, err = site(app, i18n.Files(), static.Files(), templates.Files()); err != nil {
 			return nil, err

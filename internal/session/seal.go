@@ -142,7 +142,7 @@ func newAEAD(key, secret []byte, purpose string) cipher.AEAD {
 	return certain(cipher.NewGCMWithRandomNonce(certain(aes.NewCipher(derive(key, secret, purpose)))))
 }
 
-// certain returns the value of what can't fail, for the lengths here are constants.
+// certain returns the value of what can't fail: settings are valid, and the lengths of keys are constants.
 func certain[T any](value T, err error) T {
 	if err != nil {
 		panic(fmt.Sprintf("session: %v", err))

@@ -72,14 +72,10 @@ type Store struct {
 
 // NewStore returns the sessions that rdb, best from [Open], keeps. The settings must be valid.
 func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {
-	keys, err := parseKeys(string(cfg.Key))
-	if err != nil {
-		panic("session: the settings were not validated")
-	}
 	s := &Store{
 		rdb:     rdb,
 		cfg:     cfg,
-		keys:    keys,
+		keys:    certain(parseKeys(string(cfg.Key))),
 		name:    cmp.Or(opts.CookieName, "sid"),
 		log:     cmp.Or(opts.Log, slog.Default()),
 		observe: opts.Observe,

@@ -30,27 +30,22 @@ func (s *Store) Get(r *http.Request, name string) (*gorilla.Session, error) {
 
 // New returns the session of a name. With an error it is empty and Save fails, so that an outage loses nothing.
 func (s *Store) New(r *http.Request, name string) (*gorilla.Session, error) {
+	session, options := gorilla.NewSession(s, name), s.options
+	session.Options = &options
 	b, err := s.browser(nil, r, name, false)
 	if err != nil {
-		return s.newSession(name), err
+		return session, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.values == nil {
-		b.values = s.newSession(name)
+		b.values = session
 		if b.values.IsNew = !b.isLive(); b.isLive() {
 			b.values.ID, b.base = b.at.id, b.openValues(b.record.values)
 			b.values.Values = b.decode(b.base)
 		}
 	}
 	return b.values, nil
-}
-
-func (s *Store) newSession(name string) *gorilla.Session {
-	session := gorilla.NewSession(s, name)
-	options := s.options
-	session.Options = &options
-	return session
 }
 
 // Save saves what was changed in session.Values since they were read, and leaves alone what another request changed.
