@@ -297,29 +297,18 @@ func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
 func (b *Browser) Start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) (started bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
-	switch err = b.start(ctx, who, hashSID(sid), began, tokens); {
-	case errors.Is(err, errOvertaken):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("start session: %w", err)
-	}
-	return true, nil
-}
-
-func (b *Browser) start(ctx context.Context, who *person, sid string, began time.Time, tokens []byte) error {
-	tags := b.store.tags(who.subject)
+	tags := b.store.tags(subject)
 	cookie, at := b.store.mint(tags[0])
+	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
 	fresh := record{
-		sid: sid, words: words(b.agent), who: who,
+		sid: hashSID(sid), words: words(b.agent), who: who,
 		identity: at.seal("h", who.marshal()), tokens: at.seal("t", tokens),
 	}
-	old := b.record
-	keep := b.isLive() && (old.who == nil || old.who.subject == who.subject)
+	keep := b.isLive() && (b.record.who == nil || b.record.who.subject == subject)
 	if keep {
-		fresh.values = b.reseal(old.values, at)
+		fresh.values = b.reseal(b.record.values, at)
 	}
-	err := b.redis.refuseOvertaken(ctx, tags[1:], began)
+	err = b.redis.refuseOvertaken(ctx, tags[1:], began)
 	if err == nil {
 		err = b.write(ctx, at, &fresh, began)
 	}
@@ -329,7 +318,10 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	if err != nil {
 		// It may have begun, even if only an answer was lost. No cookie leads there; else it ends unused.
 		_, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)
-		return err
+		if errors.Is(err, errOvertaken) {
+			return false, nil
+		}
+		return false, fmt.Errorf("start session: %w", err)
 	}
 	if b.isLive() && !keep {
 		b.clearValues()
@@ -340,7 +332,7 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	b.know(at, fresh)
 	b.ending, b.late = nil, false
 	b.store.setCookie(b.w, b.name, cookie, b.store.cfg.AbsoluteTimeout, b.store.options)
-	return nil
+	return true, nil
 }
 
 // write writes a new session where it can be found, and completes the record by what Redis keeps of it.
@@ -380,13 +372,9 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 	if err != nil || !keep || was.version == b.record.version {
 		return err
 	}
-	next := *fresh
-	next.values = b.reseal(was.values, at)
-	if reply, err := b.redis.save(ctx, at, *fresh, &next, ""); err != nil || reply[0] != done {
-		return err
-	}
-	*fresh = next
-	return nil
+	fresh.values = b.reseal(was.values, at)
+	_, err = b.redis.save(ctx, at, fresh, "")
+	return err
 }
 
 // Update applies change to both records as they are now, and saves what it returns, only if the session still exists
@@ -452,7 +440,7 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 				return fmt.Errorf("save session: %w: it was another session's", ErrLockLost)
 			}
 		}
-		reply, err := b.redis.save(ctx, b.at, b.record, &next, holder)
+		reply, err := b.redis.save(ctx, b.at, &next, holder)
 		if err != nil {
 			return err
 		}
@@ -469,13 +457,10 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 	return fmt.Errorf("save session: %w", ErrConflict)
 }
 
-// save runs the script on what makes next of a record, and gives next its version.
-func (c *conn) save(ctx context.Context, at *place, from record, next *record, holder string) ([]any, error) {
-	reply, err := c.run(ctx, patience, "save session", []string{at.key()}, from.version, holder, next.body())
-	if err == nil && reply[0] == done {
-		next.version = reply[1].(int64)
-	}
-	return reply, err
+// save runs the script on a record that was changed, and counts its version up.
+func (c *conn) save(ctx context.Context, at *place, changed *record, holder string) ([]any, error) {
+	changed.version++
+	return c.run(ctx, patience, "save session", []string{at.key()}, changed.version-1, holder, changed.body())
 }
 
 // End ends the session, as its person wants: what it held is gone for every instance. Ending none is no error, and then

@@ -146,7 +146,7 @@ s.version = s.version + 1
 local life = redis.call('PTTL', KEYS[1])
 if ARGV[2] ~= '' then redis.call('DEL', KEYS[1]) end -- what the holder of the lock got is saved if memory is full, too
 redis.call('SET', KEYS[1], line(s) .. ARGV[3], 'PX', math.max(1, life))
-return {1, s.version}
+return {1}
 
 -- name: end session
 -- Ends a session, and answers with what it was.
