@@ -15,10 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Browser is one browser's session as one request sees it: read once, when the request comes in, and then kept. It is
-// for the goroutines of that request.
-//
-// It implements the Storage that package auth asks for; sessions.Default(c) shares it in the same request.
+// Browser is one browser's session as one request sees it: read once, when the request comes in, and then kept for the
+// goroutines of that request. It is the Storage that package auth asks for; sessions.Default(c) shares it.
 type Browser struct {
 	store   *Store
 	redis   conn

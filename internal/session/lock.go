@@ -19,9 +19,8 @@ const (
 
 // Lock admits one holder per session, over all instances: whoever refreshes a session's tokens holds it. It waits until
 // ctx ends. The context it returns ends with the cause [ErrLockLost] when the lock can't be renewed; [Browser.Update]
-// with that context saves only as long as nobody else has taken it. Call release when done.
-//
-// The session is read anew as the lock is taken, so who waited sees what the last holder did.
+// with that context saves only as long as nobody else has taken it. Call release when done. The session is read anew as
+// the lock is taken, so who waited sees what the last holder did.
 func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(), err error) {
 	began := time.Now()
 	defer func() { b.redis.observe(ctx, ObservedLock, "", time.Since(began).Seconds()) }()
