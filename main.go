@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -59,7 +60,7 @@ func run(ctx context.Context, path string, health, check, dev bool) error {
 		return fmt.Errorf("%w\nset these in the environment or in %s; to look around first, `go run ./demo` needs nothing", err, path)
 	}
 	if health {
-		return healthcheck(ctx, cfg.Server.ListenAddr)
+		return healthcheck(cfg.Server.ListenAddr)
 	}
 	if check {
 		return doctor.Check(ctx, cfg, os.Stdout)
@@ -85,21 +86,13 @@ func logger(out *os.File) *slog.Logger {
 }
 
 // healthcheck is for a container whose image has neither a shell nor curl.
-func healthcheck(ctx context.Context, listenAddr string) error {
+func healthcheck(listenAddr string) error {
 	host, port, err := net.SplitHostPort(listenAddr)
 	if err != nil {
 		return err
 	}
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
+	client := http.Client{Timeout: 3 * time.Second}
+	response, err := client.Get("http://" + net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port) + "/healthz")
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,24 +46,17 @@ type file struct {
 // url("name.woff2"), from where it is itself, and gets their URLs; one that is not there is an error.
 func New(folder fs.FS) (*Assets, error) {
 	a := &Assets{urls: make(map[string]string), files: make(map[string]file)}
-	var styles []string // are last, for they name the others
-	err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil || entry.IsDir() || path.Ext(name) == ".go":
-			return err
-		case path.Ext(name) == ".css":
-			styles = append(styles, name)
-			return nil
+	for _, isStyle := range []bool{false, true} { // style sheets are last, for they name the others
+		err := fs.WalkDir(folder, ".", func(name string, entry fs.DirEntry, err error) error {
+			ext := path.Ext(name)
+			if err != nil || entry.IsDir() || ext == ".go" || (ext == ".css") != isStyle {
+				return err
+			}
+			return a.add(folder, name)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read static files: %w", err)
 		}
-		return a.add(folder, name)
-	})
-	for _, name := range styles {
-		if err == nil {
-			err = a.add(folder, name)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read static files: %w", err)
 	}
 	return a, nil
 }
@@ -92,7 +86,10 @@ func (a *Assets) add(folder fs.FS, name string) error {
 	sum := sha256.Sum256(content)
 	url := prefix + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:6]) + ext
 	a.urls[name] = url
-	a.files[url] = file{contentType: contentType(ext), plain: content, gzip: sync.OnceValue(func() []byte { return compress(content) })}
+	a.files[url] = file{
+		contentType: cmp.Or(contentTypes[ext], "application/octet-stream"), plain: content,
+		gzip: sync.OnceValue(func() []byte { return compress(content) }),
+	}
 	return nil
 }
 
@@ -102,8 +99,6 @@ var contentTypes = map[string]string{
 	".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".avif": "image/avif", ".ico": "image/x-icon",
 	".woff2": "font/woff2", ".webmanifest": "application/manifest+json",
 }
-
-func contentType(ext string) string { return cmp.Or(contentTypes[ext], "application/octet-stream") }
 
 func compress(content []byte) []byte {
 	var buf bytes.Buffer
@@ -142,21 +137,13 @@ func (a *Assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body := f.plain
 	if short := f.gzip(); short != nil {
 		h.Set("Vary", "Accept-Encoding")
-		if acceptsGzip(r) {
+		// Only a plain "gzip" is a yes, which is what browsers send; who sends a weight gets the file as it is.
+		accepted := strings.Split(strings.ReplaceAll(r.Header.Get("Accept-Encoding"), " ", ""), ",")
+		if slices.Contains(accepted, "gzip") {
 			h.Set("Content-Encoding", "gzip")
 			body = short
 		}
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // a client that went away needs no answer
-}
-
-// acceptsGzip takes only a plain "gzip" for a yes, which is what browsers send; who sends a weight gets the file as it is.
-func acceptsGzip(r *http.Request) bool {
-	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
-		if strings.TrimSpace(coding) == "gzip" {
-			return true
-		}
-	}
-	return false
 }

@@ -57,7 +57,7 @@ func Load(path string, environ []string) (Config, error) {
 	return cfg, nil
 }
 
-// load reads any struct of sections. One that can Validate itself does.
+// load reads any struct of sections. One that can Validate itself does; its errors begin with the key or field at fault.
 func load(sections any, path string, environ []string) error {
 	file, err := readFile(path)
 	faults, all, variables, unread := unjoin(err), settings(sections), env.ToMap(environ), map[string]bool{}
@@ -83,14 +83,14 @@ func load(sections any, path string, environ []string) error {
 			continue
 		}
 		for _, err := range unjoin(checked.Validate()) {
-			about, ok := err.(interface{ Setting() string })
+			about, problem, _ := strings.Cut(err.Error(), " ")
 			i := slices.IndexFunc(all, func(s setting) bool {
-				return ok && s.section == section.Tag.Get("yaml") && s.field.Name == about.Setting()
+				return s.section == section.Tag.Get("yaml") && (s.key == about || s.field.Name == about)
 			})
 			if i < 0 {
 				faults = append(faults, err)
 			} else if s := all[i]; !unread[s.env] { // else it has its line already
-				faults = append(faults, s.fault(strings.TrimPrefix(err.Error(), s.field.Name+" ")))
+				faults = append(faults, s.fault(problem))
 			}
 		}
 	}

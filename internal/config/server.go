@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
-
-	"example.com/logto-gin-starter/auth"
 )
 
 // Server is where the application is found, what is in front of it, and how it ends.
@@ -39,14 +37,14 @@ func (s Server) Validate() error {
 	faults := []error{badProxies, badLimit}
 	_, port, err := net.SplitHostPort(s.ListenAddr)
 	if _, unknown := net.LookupPort("tcp", port); err != nil || port == "" || unknown != nil { // a number, or a name such as http
-		faults = append(faults, &auth.SettingError{Name: "ListenAddr", Problem: "must look like :3000 or 127.0.0.1:3000, with a port up to 65535"})
+		faults = append(faults, errors.New("listen_addr must look like :3000 or 127.0.0.1:3000, with a port up to 65535"))
 	}
 	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
 	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
-		faults = append(faults, &auth.SettingError{Name: "BaseURL", Problem: "must be an http or https URL without a path, such as https://www.example.com"})
+		faults = append(faults, errors.New("base_url must be an http or https URL without a path, such as https://www.example.com"))
 	}
 	if s.ShutdownDelay < 0 {
-		faults = append(faults, &auth.SettingError{Name: "ShutdownDelay", Problem: "must not be negative"})
+		faults = append(faults, errors.New("shutdown_delay must not be negative"))
 	}
 	return errors.Join(faults...)
 }
@@ -59,7 +57,7 @@ func (s Server) Proxies() (networks []netip.Prefix, err error) {
 			network, err = address.WithZone("").Prefix(address.BitLen())
 		}
 		if err != nil {
-			return nil, &auth.SettingError{Name: "TrustedProxies", Problem: "must be addresses and networks such as 10.1.2.3 or 10.0.0.0/8"}
+			return nil, errors.New("trusted_proxies must be addresses and networks such as 10.1.2.3 or 10.0.0.0/8")
 		}
 		networks = append(networks, network)
 	}
@@ -75,7 +73,7 @@ func (s Server) Limit() (redis_rate.Limit, error) {
 	count, err := strconv.ParseUint(text, 10, 30)
 	period := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}[unit]
 	if err != nil || count == 0 || period == 0 {
-		return redis_rate.Limit{}, &auth.SettingError{Name: "RateLimit", Problem: "must look like 10/s, 60/m or 1000/h, or be off"}
+		return redis_rate.Limit{}, errors.New("rate_limit must look like 10/s, 60/m or 1000/h, or be off")
 	}
 	return redis_rate.Limit{Rate: int(count), Burst: int(count), Period: period}, nil
 }

@@ -62,12 +62,8 @@ func Check(ctx context.Context, cfg config.Config, out io.Writer) error {
 			if do != "" {
 				level, found = strings.Replace(c.level, gate, fail, 1), found+": "+do
 			}
-			found = strings.Map(func(r rune) rune { // a part of it is what somebody else answered
-				if !unicode.IsPrint(r) {
-					return ' '
-				}
-				return r
-			}, found)
+			// A part of it is what somebody else answered.
+			found = strings.Join(strings.FieldsFunc(found, func(r rune) bool { return !unicode.IsPrint(r) }), " ")
 			fmt.Fprintf(lines, "%s\t%s\t%s\n", level, c.about, found)
 			if level == fail {
 				failed++

@@ -4,6 +4,7 @@
 package i18n
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -11,11 +12,12 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/nicksnyder/go-i18n/v2/i18n"
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/text/feature/plural"
 	"golang.org/x/text/language"
 )
 
@@ -33,17 +35,11 @@ type Catalog struct {
 	languages []string // as the folders are named; the first is for whoever asks for none of them
 	matcher   language.Matcher
 	tables    map[string]table
-	counted   sync.Map // texts of small numbers, by counted
-}
-
-// counted is a message with plural forms and a number: to choose the form takes far longer than all the rest.
-type counted struct {
-	lang, key string
-	number    int
 }
 
 // table is one language.
 type table struct {
+	tag       language.Tag
 	messages  map[string]message
 	localizer *i18n.Localizer
 }
@@ -51,8 +47,9 @@ type table struct {
 // message is what is known of one at start-up: most take no value, so that their text can be given out as it stands.
 type message struct {
 	text   string
-	takes  string // {{.}} if it takes a value, {{ if that has parts
-	plural bool   // it takes a number
+	forms  [plural.Many + 1]string // of it, where they differ
+	takes  string                  // {{.}} if it takes a value, {{ if that has parts
+	plural bool                    // it takes a number
 }
 
 // Load reads the messages of the folder. A message that not every language has is an error, and so is one that is there twice.
@@ -75,10 +72,13 @@ func Load(folder fs.FS) (*Catalog, error) {
 		}
 		lang := file.Tag.String()
 		if _, known := c.tables[lang]; !known {
-			c.tables[lang] = table{messages: make(map[string]message), localizer: i18n.NewLocalizer(bundle, lang)}
+			c.tables[lang] = table{file.Tag, make(map[string]message), i18n.NewLocalizer(bundle, lang)}
 		}
-		if err := c.tables[lang].add(file.Messages); err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
+		for _, m := range file.Messages {
+			if _, known := c.tables[lang].messages[m.ID]; known {
+				return nil, fmt.Errorf("read %s: message %q is there twice", name, m.ID)
+			}
+			c.tables[lang].messages[m.ID] = newMessage(m)
 		}
 	}
 	for _, tag := range bundle.LanguageTags() { // the default first
@@ -98,20 +98,17 @@ func unmarshal(data []byte, v any) error {
 	return err
 }
 
-func (t table) add(messages []*i18n.Message) error {
-	for _, m := range messages {
-		if _, known := t.messages[m.ID]; known {
-			return fmt.Errorf("message %q is there twice", m.ID)
+func newMessage(m *i18n.Message) message {
+	takes := ""
+	for _, value := range []string{"{{", "{{.}}"} {
+		if strings.Contains(m.Other, value) {
+			takes = value
 		}
-		takes := ""
-		for _, value := range []string{"{{", "{{.}}"} {
-			if strings.Contains(m.Other, value) {
-				takes = value
-			}
-		}
-		t.messages[m.ID] = message{text: m.Other, takes: takes, plural: m.One != ""}
 	}
-	return nil
+	return message{
+		text: m.Other, takes: takes, plural: m.One != "",
+		forms: [...]string{plural.Zero: m.Zero, plural.One: m.One, plural.Two: m.Two, plural.Few: m.Few, plural.Many: m.Many},
+	}
 }
 
 // complete reports each message that one language has and another lacks, or that takes another value there.
@@ -171,14 +168,15 @@ func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	if len(value) != 1 {
 		return "", fmt.Errorf("message %q takes one value, not %d", key, len(value))
 	}
-	if text, ok := value[0].(string); ok && !m.plural { // by far the most; a template would cost ten times as much
-		return strings.ReplaceAll(m.text, "{{.}}", text), nil
-	}
-	number, isNumber := value[0].(int)
-	is, isSmall := counted{lang, key, number}, isNumber && m.plural && number >= 0 && number < 100
-	if isSmall {
-		if text, ok := c.counted.Load(is); ok {
-			return text.(string), nil
+	switch v := value[0].(type) { // nearly all are one of these, and a template would cost ten times as much
+	case string:
+		if !m.plural {
+			return strings.ReplaceAll(m.text, "{{.}}", v), nil
+		}
+	case int:
+		if m.takes != "{{" {
+			form := plural.Cardinal.MatchPlural(c.tables[lang].tag, max(v, -v, 0), 0, 0, 0, 0)
+			return strings.ReplaceAll(cmp.Or(m.forms[form], m.text), "{{.}}", strconv.Itoa(v)), nil
 		}
 	}
 	config := &i18n.LocalizeConfig{MessageID: key, TemplateData: value[0]}
@@ -188,9 +186,6 @@ func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	text, err := c.tables[lang].localizer.Localize(config)
 	if err != nil {
 		return "", fmt.Errorf("message %q: %w", key, err)
-	}
-	if isSmall {
-		c.counted.Store(is, text)
 	}
 	return text, nil
 }

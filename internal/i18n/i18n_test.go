@@ -3,6 +3,7 @@ package i18n_test
 import (
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -117,6 +118,10 @@ func TestLookup(t *testing.T) {
 		{"en", "home.hello", []any{"{{.}}"}, "Hello, {{.}}"},
 		{"en", "error.number", []any{1}, "Error 1"},
 		{"en", "home.hello", nil, ""},
+		{"en", "time.minutes", []any{1}, "1 minute"},
+		{"th", "time.minutes", []any{1}, "1\u00a0นาที"},
+		{"en", "time.minutes", []any{1001}, "1001 minutes"},
+		{"en", "time.minutes", []any{math.MinInt}, fmt.Sprint(math.MinInt, " minutes")},
 		{"en", "time.minutes", []any{"a few"}, ""},
 		{"en", "no.such.key", nil, ""},
 		{"en", "", nil, ""},

@@ -55,7 +55,6 @@ type Server struct {
 	http     *http.Server
 	listener net.Listener
 	rdb      redis.UniversalClient
-	store    *session.Store
 	auth     *auth.Client
 	log      *slog.Logger
 	delay    time.Duration
@@ -111,7 +110,7 @@ func Listen(cfg config.Config, log *slog.Logger, observer Observer) (*Server, er
 }
 
 // build wires the packages together.
-func (s *Server) build(cfg config.Config) (http.Handler, error) {
+func (s *Server) build(cfg config.Config) (handler http.Handler, err error) {
 	var observe func(ctx context.Context, event, outcome string, value float64)
 	if o := s.observer; o != nil {
 		if err := o.Redis(s.rdb); err != nil {
@@ -119,30 +118,20 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		}
 		s.log, observe, cfg.Logto.WrapTransport = slog.New(o.Log(s.log.Handler())), o.Event, o.Transport
 	}
-	s.store = session.NewStore(s.rdb, cfg.Session, session.Options{
-		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"),
-		Log:    s.log,
-
-		Observe: observe,
+	store := session.NewStore(s.rdb, cfg.Session, session.Options{
+		Secure: strings.HasPrefix(cfg.Server.BaseURL, "https:"), Log: s.log, Observe: observe,
 	})
-	proxies, err := cfg.Server.Proxies()
-	if err != nil {
-		return nil, err
-	}
-	limit, err := cfg.Server.Limit()
-	if err != nil {
-		return nil, err
-	}
-	cfg.Logto.Observe = observe
-	cfg.Logto.Replays, cfg.Logto.Log, cfg.Logto.Revalidate = s.store, s.log, cfg.Session.Revalidate
-	client, err := auth.New(cfg.Logto)
-	if err != nil {
+	cfg.Logto.Replays, cfg.Logto.Log, cfg.Logto.Observe, cfg.Logto.Revalidate = store, s.log, observe, cfg.Session.Revalidate
+	client, badLogto := auth.New(cfg.Logto)
+	proxies, badProxies := cfg.Server.Proxies()
+	limit, badLimit := cfg.Server.Limit()
+	if err := errors.Join(badLogto, badProxies, badLimit); err != nil {
 		return nil, err
 	}
 	s.auth = client
 	app := routes.App{
 		Auth:     client,
-		Sessions: s.store,
+		Sessions: store,
 		BaseURL:  cfg.Server.BaseURL,
 		Log:      s.log,
 		Proxies:  proxies,
@@ -152,7 +141,7 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 		Observe:  observe,
 		Dev:      cfg.Server.SourceDir != "",
 	}
-	var handler http.Handler = fromSource(app, cfg.Server.SourceDir)
+	handler = fromSource(app, cfg.Server.SourceDir)
 	if !app.Dev {
 		if handler, err = site(app, i18n.Files(), static.Files(), templates.Files()); err != nil {
 			return nil, err
@@ -164,9 +153,10 @@ func (s *Server) build(cfg config.Config) (http.Handler, error) {
 	return handler, nil
 }
 
-// warnOfEviction looks at what Redis does when its memory is full, where that may be asked.
+// warnOfEviction looks at what Redis does when its memory is full.
 func (s *Server) warnOfEviction(ctx context.Context) {
-	if policy, err := s.store.EvictionPolicy(ctx); err == nil && policy != "" && policy != "noeviction" {
+	policy := s.rdb.InfoMap(ctx, "memory").Val()["Memory"]["maxmemory_policy"] // "" where that may not be asked
+	if policy != "" && policy != "noeviction" {
 		s.log.WarnContext(ctx, "Redis may evict sessions, which signs people out at random: set maxmemory-policy to noeviction", "maxmemory-policy", policy)
 	}
 }

@@ -15,10 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Browser is one browser's session as one request sees it: read once, when the request comes in, and then kept. It is
-// for the goroutines of that request.
-//
-// It implements the Storage that package auth asks for; sessions.Default(c) shares it in the same request.
+// Browser is one browser's session as one request sees it: read once, when the request comes in, and then kept for the
+// goroutines of that request. It is the Storage that package auth asks for; sessions.Default(c) shares it.
 type Browser struct {
 	store   *Store
 	redis   conn
@@ -86,11 +84,8 @@ func (s *Store) browser(w http.ResponseWriter, r *http.Request, name string, cou
 // one. Its cookie stays: this request may be a slow one, and the browser may have a new cookie by the time of the answer.
 func (b *Browser) arrive(ctx context.Context) error {
 	for _, c := range b.cookies {
-		if c.Name != b.store.prefix+b.name {
-			continue
-		}
-		if b.at = b.store.find(c.Value); b.at != nil {
-			break
+		if b.at == nil && c.Name == b.store.prefix+b.name {
+			b.at = b.store.find(c.Value)
 		}
 	}
 	if b.at == nil {
@@ -113,7 +108,7 @@ func (b *Browser) read(ctx context.Context, most int64) error {
 	err := b.redis.do(ctx, patience, "read session", func(ctx context.Context) (err error) {
 		if b.counted {
 			var reply []any
-			if reply, err = countScript.Run(ctx, b.redis.rdb, []string{b.at.key(), b.at.person()}, most-1).Slice(); err == nil {
+			if reply, err = scripts["count sessions"].Run(ctx, b.redis.rdb, []string{b.at.key(), b.at.person()}, most-1).Slice(); err == nil {
 				value = text(reply[0])
 				b.places, _ = reply[1].(int64)
 			}
@@ -149,12 +144,12 @@ func (b *Browser) touch(ctx context.Context) {
 	if time.Since(b.record.seen).Abs() < moment {
 		return
 	}
-	isPerson := 0
+	indexed := "" // a visitor's session is in no index
 	if b.record.who != nil {
-		isPerson = 1
+		indexed = b.at.id
 	}
-	reply, err := b.redis.run(ctx, shortPatience, "extend session", touchScript, []string{b.at.key(), b.at.person()},
-		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), b.at.id, isPerson)
+	reply, err := b.redis.run(ctx, shortPatience, "extend session", []string{b.at.key(), b.at.person()},
+		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), indexed)
 	switch {
 	case err != nil:
 	case reply[0] == gone:
@@ -167,17 +162,12 @@ func (b *Browser) touch(ctx context.Context) {
 // adopt takes over a session as Redis holds it, or what is left of it.
 func (b *Browser) adopt(value string) {
 	fresh, ok := parseRecord(value)
-	ending := parseEnding(value, b.at.key())
-	switch {
-	case value == "":
-		b.lose()
-		return
-	case ending != nil:
-		b.ending = ending
-		b.lose()
-		return
-	case !ok:
-		b.discard("line", nil)
+	if !ok {
+		if b.ending = parseEnding(value, b.at.key()); b.ending != nil || value == "" {
+			b.lose()
+		} else {
+			b.discard("line", nil)
+		}
 		return
 	}
 	if fresh.identity != "" {
@@ -305,34 +295,20 @@ func (b *Browser) openTokens(ctx context.Context) ([]byte, error) {
 func (b *Browser) Start(ctx context.Context, subject, sid string, began time.Time, identity, tokens []byte) (started bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
-	switch err = b.start(ctx, who, hashSID(sid), began, tokens); {
-	case errors.Is(err, errOvertaken):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("start session: %w", err)
-	}
-	return true, nil
-}
-
-func (b *Browser) start(ctx context.Context, who *person, sid string, began time.Time, tokens []byte) error {
-	tags := b.store.tags(who.subject)
+	tags := b.store.tags(subject)
 	cookie, at := b.store.mint(tags[0])
+	who := &person{begun: time.Now(), subject: subject, identity: slices.Clone(identity)}
 	fresh := record{
-		sid: sid, words: words(b.agent), who: who,
+		sid: hashSID(sid), words: words(b.agent), who: who,
 		identity: at.seal("h", who.marshal()), tokens: at.seal("t", tokens),
 	}
-	old := b.record
-	keep := b.isLive() && (old.who == nil || old.who.subject == who.subject)
+	keep := b.isLive() && (b.record.who == nil || b.record.who.subject == subject)
 	if keep {
-		fresh.values = b.reseal(old.values, at)
+		fresh.values = b.reseal(b.record.values, at)
 	}
-	err := b.redis.refuseOvertaken(ctx, tags[1:], began)
+	err = b.redis.refuseOvertaken(ctx, tags[1:], began)
 	if err == nil {
 		err = b.write(ctx, at, &fresh, began)
-	}
-	if err == nil {
-		err = b.enterSID(ctx, patience, sid, at, began)
 	}
 	if err == nil {
 		err = b.supersede(ctx, at, &fresh, keep)
@@ -340,7 +316,10 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	if err != nil {
 		// It may have begun, even if only an answer was lost. No cookie leads there; else it ends unused.
 		_, _, _ = b.redis.end(context.WithoutCancel(ctx), shortPatience, at, ByPerson)
-		return err
+		if errors.Is(err, errOvertaken) {
+			return false, nil
+		}
+		return false, fmt.Errorf("start session: %w", err)
 	}
 	if b.isLive() && !keep {
 		b.clearValues()
@@ -351,20 +330,18 @@ func (b *Browser) start(ctx context.Context, who *person, sid string, began time
 	b.know(at, fresh)
 	b.ending, b.late = nil, false
 	b.store.setCookie(b.w, b.name, cookie, b.store.cfg.AbsoluteTimeout, b.store.options)
-	return nil
+	return true, nil
 }
 
-// write writes a new session, and completes the record by what Redis keeps of it.
+// write writes a new session where it can be found, and completes the record by what Redis keeps of it.
 func (b *Browser) write(ctx context.Context, at *place, fresh *record, began time.Time) error {
 	keys := []string{at.key(), at.person()}
 	if fresh.who != nil {
 		keys = append(keys, endedKey(at.tag))
 	}
-	args := []any{
+	reply, err := b.redis.run(ctx, patience, "start session", keys,
 		b.store.cfg.IdleTimeout.Milliseconds(), b.store.cfg.AbsoluteTimeout.Milliseconds(),
-		began.UnixMilli(), at.id, fresh.sid, fresh.words, fresh.body(),
-	}
-	reply, err := b.redis.run(ctx, patience, "start session", startScript, keys, args...)
+		began.UnixMilli(), at.id, fresh.sid, fresh.words, fresh.body())
 	if err != nil {
 		return err
 	}
@@ -379,7 +356,7 @@ func (b *Browser) write(ctx context.Context, at *place, fresh *record, began tim
 		outcome = "sign_in"
 	}
 	b.redis.observe(ctx, ObservedStart, outcome, 1)
-	return nil
+	return b.enterSID(ctx, patience, fresh.sid, at, began)
 }
 
 // supersede ends the session there was for one that has begun. If somebody saved values there meanwhile, or ended it,
@@ -393,13 +370,9 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 	if err != nil || !keep || was.version == b.record.version {
 		return err
 	}
-	next := *fresh
-	next.values = b.reseal(was.values, at)
-	if reply, err := b.redis.save(ctx, at, *fresh, &next, ""); err != nil || reply[0] != done {
-		return err
-	}
-	*fresh = next
-	return nil
+	fresh.values = b.reseal(was.values, at)
+	_, err = b.redis.save(ctx, at, fresh, "")
+	return err
 }
 
 // Update applies change to both records as they are now, and saves what it returns, only if the session still exists
@@ -429,7 +402,7 @@ func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byt
 		if newIdentity != nil && !bytes.Equal(newIdentity, next.who.identity) {
 			who := *next.who
 			who.identity = newIdentity
-			if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder {
+			if l := lockOf(ctx); l != nil {
 				who.due = l.due
 			}
 			next.who, next.identity = &who, b.at.seal("h", who.marshal())
@@ -459,11 +432,13 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 		if err != nil || next.identity == b.record.identity && next.tokens == b.record.tokens && next.values == b.record.values {
 			return err
 		}
-		holder, err := holderOf(ctx, b.at)
-		if err != nil {
-			return err
+		holder := ""
+		if l := lockOf(ctx); l != nil {
+			if holder = l.holder; l.at.key() != b.at.key() {
+				return fmt.Errorf("save session: %w: it was another session's", ErrLockLost)
+			}
 		}
-		reply, err := b.redis.save(ctx, b.at, b.record, &next, holder)
+		reply, err := b.redis.save(ctx, b.at, &next, holder)
 		if err != nil {
 			return err
 		}
@@ -480,13 +455,10 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 	return fmt.Errorf("save session: %w", ErrConflict)
 }
 
-// save runs the script on what makes next of a record, and gives next its version.
-func (c *conn) save(ctx context.Context, at *place, from record, next *record, holder string) ([]any, error) {
-	reply, err := c.run(ctx, patience, "save session", saveScript, []string{at.key()}, from.version, holder, next.body())
-	if err == nil && reply[0] == done {
-		next.version = reply[1].(int64)
-	}
-	return reply, err
+// save runs the script on a record that was changed, and counts its version up.
+func (c *conn) save(ctx context.Context, at *place, changed *record, holder string) ([]any, error) {
+	changed.version++
+	return c.run(ctx, patience, "save session", []string{at.key()}, changed.version-1, holder, changed.body())
 }
 
 // End ends the session, as its person wants: what it held is gone for every instance. Ending none is no error, and then
@@ -511,7 +483,7 @@ func (b *Browser) EndDead(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := b.at
-	if l, isHolder := ctx.Value(lockKey{}).(*lock); isHolder && l.at != at {
+	if l := lockOf(ctx); l != nil && l.at != at {
 		return nil
 	}
 	was, err := b.end(ctx, ByGrant)
@@ -533,12 +505,10 @@ func (b *Browser) end(ctx context.Context, why Why) (was bool, err error) {
 
 // sleep waits, but not beyond the context.
 func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	}
 }

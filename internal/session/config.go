@@ -26,20 +26,20 @@ func DefaultConfig() Config {
 	return Config{IdleTimeout: 24 * time.Hour, AbsoluteTimeout: 14 * 24 * time.Hour, Revalidate: 5 * time.Minute}
 }
 
-// Validate returns every [Fault] of the settings, joined.
+// Validate returns every fault of the settings, joined. Each begins with a setting's key, and never quotes a value.
 func (c Config) Validate() error {
 	var faults []error
 	if c.IdleTimeout < time.Second {
-		faults = append(faults, &Fault{"IdleTimeout", "must be one second or more"})
+		faults = append(faults, errors.New("idle_timeout must be one second or more"))
 	}
 	if c.AbsoluteTimeout < c.IdleTimeout {
-		faults = append(faults, &Fault{"AbsoluteTimeout", "must not be shorter than the idle time-out"})
+		faults = append(faults, errors.New("absolute_timeout must not be shorter than the idle time-out"))
 	}
 	if c.Revalidate != 0 && c.Revalidate < time.Second {
-		faults = append(faults, &Fault{"Revalidate", "must be one second or more, or 0 for never"})
+		faults = append(faults, errors.New("revalidate must be one second or more, or 0 for never"))
 	}
 	if _, err := parseKeys(string(c.Key)); err != nil {
-		faults = append(faults, &Fault{"Key", "must be a key that `-new-session-key` printed, or several with spaces between"})
+		faults = append(faults, errors.New("key must be a key that `-new-session-key` printed, or several with spaces between"))
 	}
 	return errors.Join(faults...)
 }
@@ -52,7 +52,7 @@ type RedisConfig struct {
 // DefaultRedisConfig returns the default: a Redis on this machine.
 func DefaultRedisConfig() RedisConfig { return RedisConfig{URL: "redis://localhost:6379/0"} }
 
-// Validate returns a [Fault] if Open could not use the URL.
+// Validate returns a fault if Open could not use the URL.
 func (c RedisConfig) Validate() error {
 	_, err := parse(string(c.URL))
 	return err
@@ -67,12 +67,3 @@ func (Secret) String() string               { return redacted }
 func (Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted)) } // %d and %#v too
 func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Fault is what is wrong with one setting. Its text never quotes the value.
-type Fault struct{ field, text string }
-
-// Error says what is wrong.
-func (f *Fault) Error() string { return f.text }
-
-// Setting names the field at fault.
-func (f *Fault) Setting() string { return f.field }

@@ -57,7 +57,7 @@ func (b *Browser) Tell(ctx context.Context) bool {
 		return false
 	}
 	b.ending.told = true
-	reply, err := b.redis.run(ctx, shortPatience, "note that the browser was told", tellScript, []string{b.ending.key})
+	reply, err := b.redis.run(ctx, shortPatience, "note that the browser was told", []string{b.ending.key})
 	return err == nil && reply[0] == done
 }
 
@@ -111,11 +111,15 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 	c, tags, hashed := s.conn(), []string(nil), ""
 	if sid != "" {
 		hashed = hashSID(sid)
-		found, err := c.endSID(ctx, hashed)
+		reply, err := c.run(ctx, patience, "end sid", []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
 		if err != nil {
 			return 0, err
 		}
-		tags = found
+		for _, member := range reply[1:] {
+			if tag, ok := strings.CutPrefix(text(member), hashed[sidBucket:]); ok && isID(tag) {
+				tags = append(tags, tag)
+			}
+		}
 	}
 	if subject != "" {
 		tags = s.tags(subject)
@@ -131,19 +135,13 @@ func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time)
 
 // MarkDue makes [Browser.IsDue] true for all sessions of a subject, and returns how many there are.
 func (s *Store) MarkDue(ctx context.Context, subject string) (count int, err error) {
-	for _, tag := range s.tags(subject) {
-		reply, err := s.conn().run(ctx, patience, "mark sessions as due", dueScript, []string{personKey(tag)})
-		if err != nil {
-			return count, err
-		}
-		count += int(reply[1].(int64))
-	}
-	return count, nil
+	err = s.conn().each(ctx, s.tags(subject), "mark sessions as due", func(reply []any) { count += int(reply[1].(int64)) })
+	return count, err
 }
 
 // end ends one session, and reports whether there was one, and what it was.
 func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why) (was bool, value string, err error) {
-	reply, err := c.run(ctx, limit, "end session", endScript, []string{at.key(), at.person()}, at.id, string(why))
+	reply, err := c.run(ctx, limit, "end session", []string{at.key(), at.person()}, at.id, string(why))
 	if err != nil || reply[0] != done {
 		return false, "", err
 	}
@@ -151,21 +149,14 @@ func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why)
 	return true, last(reply), nil
 }
 
-// endAll ends the sessions of a person's tags; see endAllScript.
+// endAll ends the sessions of a person's tags; scripts.lua says which.
 func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why Why, before string) (count int, err error) {
-	for _, tag := range tags {
-		reply, err := c.run(ctx, patience, "end sessions", endAllScript, []string{personKey(tag), endedKey(tag)},
-			keep, sid, string(why), before, markLife.Milliseconds())
-		if err != nil {
-			return count, err
-		}
-		ended := int(reply[1].(int64))
-		for range ended {
-			c.observe(ctx, ObservedEnd, string(why), 1)
-		}
-		count += ended
-	}
-	return count, nil
+	err = c.each(ctx, tags, "end sessions", func(reply []any) {
+		ended := reply[1].(int64)
+		c.observe(ctx, ObservedEnd, string(why), float64(ended))
+		count += int(ended)
+	}, keep, sid, string(why), before, markLife.Milliseconds())
+	return count, err
 }
 
 // sid:xxxx leads from a provider's session ID to the person whose sessions began with it. It is in another slot than they
@@ -198,24 +189,10 @@ func (b *Browser) enterSID(ctx context.Context, limit time.Duration, hashed stri
 	if hashed == "-" {
 		return nil
 	}
-	reply, err := b.redis.run(ctx, limit, "index sid", enterSIDScript, []string{sidKey(hashed)}, sidMember(hashed, at.tag),
+	reply, err := b.redis.run(ctx, limit, "index sid", []string{sidKey(hashed)}, sidMember(hashed, at.tag),
 		sidMark(hashed), began.Add(markLife).UnixMilli(), (b.store.cfg.IdleTimeout + sidMargin).Milliseconds())
 	if err == nil && reply[0] == refused {
 		return errOvertaken
 	}
 	return err
-}
-
-// endSID returns the tags to which a provider's session ID leads, and leaves the mark of its end.
-func (c *conn) endSID(ctx context.Context, hashed string) (tags []string, err error) {
-	reply, err := c.run(ctx, patience, "end sid", endSIDScript, []string{sidKey(hashed)}, sidMark(hashed), markLife.Milliseconds())
-	if err != nil {
-		return nil, err
-	}
-	for _, member := range reply[1:] {
-		if tag, ok := strings.CutPrefix(text(member), hashed[sidBucket:]); ok && isID(tag) {
-			tags = append(tags, tag)
-		}
-	}
-	return tags, nil
 }

@@ -19,9 +19,8 @@ const (
 
 // Lock admits one holder per session, over all instances: whoever refreshes a session's tokens holds it. It waits until
 // ctx ends. The context it returns ends with the cause [ErrLockLost] when the lock can't be renewed; [Browser.Update]
-// with that context saves only as long as nobody else has taken it. Call release when done.
-//
-// The session is read anew as the lock is taken, so who waited sees what the last holder did.
+// with that context saves only as long as nobody else has taken it. Call release when done. The session is read anew as
+// the lock is taken, so who waited sees what the last holder did.
 func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(), err error) {
 	began := time.Now()
 	defer func() { b.redis.observe(ctx, ObservedLock, "", time.Since(began).Seconds()) }()
@@ -30,12 +29,6 @@ func (b *Browser) Lock(ctx context.Context) (held context.Context, release func(
 
 // TryLock does not wait: held is nil if somebody else holds the lock, or took it by TryLock less than pause ago.
 func (b *Browser) TryLock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
-	b.mu.Lock()
-	recent := b.isLive() && time.Since(b.record.tried).Abs() < pause // which costs no command to know
-	b.mu.Unlock()
-	if recent {
-		return nil, nil, nil
-	}
 	held, release, err = b.lock(ctx, max(pause, time.Millisecond))
 	if errors.Is(err, errTaken) {
 		return nil, nil, nil
@@ -48,21 +41,21 @@ var errTaken = errors.New("the lock is another's")
 // lock waits, or with a pause does not.
 func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.Context, release func(), err error) {
 	b.mu.Lock()
-	at, isLive := b.at, b.isLive()
+	at, isLive, recent := b.at, b.isLive(), time.Since(b.record.tried).Abs() < pause
 	b.mu.Unlock()
-	if !isLive {
+	switch {
+	case !isLive:
 		return nil, nil, fmt.Errorf("lock session: %w", ErrEnded)
+	case recent: // which costs no command to know
+		return nil, nil, errTaken
 	}
 	// Queue in this process first: of one instance, only one asks Redis again and again.
-	leave, err := b.store.turns.take(ctx, at.key(), pause == 0)
+	leave, err := b.store.turn(ctx, at.key(), pause == 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock session: %w", err)
 	}
 	l := &lock{store: b.store, redis: &b.redis, at: at, holder: randomID()}
 	session, err := l.acquire(ctx, pause)
-	if err != nil {
-		leave()
-	}
 	b.mu.Lock()
 	if (err == nil || errors.Is(err, ErrEnded)) && b.at == at {
 		b.adopt(session)
@@ -70,10 +63,18 @@ func (b *Browser) lock(ctx context.Context, pause time.Duration) (held context.C
 	}
 	b.mu.Unlock()
 	if err != nil {
+		leave()
 		return nil, nil, err
 	}
-	held, stop := l.hold(ctx)
-	return held, sync.OnceFunc(func() { stop(); leave() }), nil
+	held, cancel := context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
+	var renewing sync.WaitGroup
+	renewing.Go(func() { l.renew(held, cancel) })
+	return held, sync.OnceFunc(func() {
+		cancel(nil)
+		l.release(ctx)
+		renewing.Wait()
+		leave()
+	}), nil
 }
 
 // lock is a lock that is held.
@@ -91,7 +92,7 @@ type lock struct {
 func (l *lock) acquire(ctx context.Context, pause time.Duration) (session string, err error) {
 	for {
 		l.taken = time.Now()
-		reply, err := l.redis.run(ctx, patience, "lock session", acquireScript, []string{l.at.key()},
+		reply, err := l.redis.run(ctx, patience, "lock session", []string{l.at.key()},
 			l.holder, l.store.life.Milliseconds(), pause.Milliseconds())
 		if err != nil {
 			l.release(ctx) // perhaps only the answer was lost
@@ -116,26 +117,15 @@ func (l *lock) acquire(ctx context.Context, pause time.Duration) (session string
 
 // release gives the lock up, even if the request is over. If that fails, the lock ends by itself.
 func (l *lock) release(ctx context.Context) {
-	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "release lock", renewScript, []string{l.at.key()}, l.holder, 0)
+	_, _ = l.redis.run(context.WithoutCancel(ctx), shortPatience, "renew lock", []string{l.at.key()}, l.holder, 0)
 }
 
-// hold renews the lock until stop is called or ctx ends. stop returns when all is over.
-func (l *lock) hold(ctx context.Context) (held context.Context, stop func()) {
-	held, cancel := context.WithCancelCause(context.WithValue(ctx, lockKey{}, l))
-	var renewing sync.WaitGroup
-	renewing.Go(func() { l.renew(held, cancel) })
-	return held, func() {
-		cancel(nil)
-		l.release(ctx)
-		renewing.Wait()
-	}
-}
-
+// renew keeps the lock until held ends, and ends held when it is lost.
 func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 	end, pause := l.taken.Add(l.store.life), l.store.renewal
 	for sleep(held, pause) == nil {
 		asked := time.Now()
-		reply, err := l.store.conn().run(held, min(shortPatience, end.Sub(asked)), "renew lock", renewScript,
+		reply, err := l.store.conn().run(held, min(shortPatience, end.Sub(asked)), "renew lock",
 			[]string{l.at.key()}, l.holder, l.store.life.Milliseconds())
 		switch {
 		case err == nil && reply[0] == done:
@@ -151,28 +141,19 @@ func (l *lock) renew(held context.Context, cancel context.CancelCauseFunc) {
 
 type lockKey struct{}
 
-// holderOf returns the holder of the lock that ctx has; "" if it has none.
-func holderOf(ctx context.Context, at *place) (string, error) {
-	l, ok := ctx.Value(lockKey{}).(*lock)
-	if !ok {
-		return "", nil
-	}
-	if l.at.key() != at.key() {
-		return "", fmt.Errorf("save session: %w: it was another session's", ErrLockLost)
-	}
-	return l.holder, nil
+// lockOf returns the lock that ctx holds; nil if it holds none.
+func lockOf(ctx context.Context) *lock {
+	l, _ := ctx.Value(lockKey{}).(*lock)
+	return l
 }
 
-// turns are those of this process, one for each key that somebody has: a channel that is closed when it is over.
-type turns struct{ taken sync.Map }
-
-// take returns when it is the caller's turn, until leave is called. Who does not wait gets errTaken.
-func (t *turns) take(ctx context.Context, key string, wait bool) (leave func(), err error) {
+// turn returns when it is the caller's in this process, until leave is called. Who does not wait gets errTaken.
+func (s *Store) turn(ctx context.Context, key string, wait bool) (leave func(), err error) {
 	mine := make(chan struct{})
 	for {
-		theirs, isTaken := t.taken.LoadOrStore(key, mine)
+		theirs, isTaken := s.turns.LoadOrStore(key, mine)
 		if !isTaken {
-			return func() { t.taken.Delete(key); close(mine) }, nil
+			return func() { s.turns.Delete(key); close(mine) }, nil
 		}
 		if !wait {
 			return nil, errTaken

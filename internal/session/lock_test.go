@@ -22,7 +22,7 @@ func (s *site) another(t *testing.T) *Store {
 
 // turnsTaken counts the locks that somebody in this process has or asks for.
 func (s *Store) turnsTaken() (n int) {
-	s.turns.taken.Range(func(any, any) bool { n++; return true })
+	s.turns.Range(func(any, any) bool { n++; return true })
 	return n
 }
 
@@ -155,7 +155,7 @@ func TestDeadHolder(t *testing.T) {
 		_, releaseThird, err := heir.Lock(t.Context())
 		must(t, err)
 		defer releaseThird()
-		_, err = s.conn().run(t.Context(), patience, "release", renewScript, []string{l.at.key()}, l.holder, 0)
+		_, err = s.conn().run(t.Context(), patience, "renew lock", []string{l.at.key()}, l.holder, 0)
 		must(t, err)
 		if !s.redis.Exists(lockKeyOf(l.at)) {
 			t.Error("a late release opened another's lock")
@@ -405,7 +405,7 @@ func TestLockAnswerLost(t *testing.T) {
 	})
 }
 
-// loseAnswers lets Redis do what acquireScript says, and loses what it answers.
+// loseAnswers lets Redis take the lock, and loses what it answers.
 type loseAnswers struct{}
 
 func (loseAnswers) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -415,7 +415,7 @@ func (loseAnswers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 func (loseAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		if args := cmd.Args(); err == nil && len(args) > 1 && (args[1] == acquireScript.Hash() || strings.Contains(fmt.Sprint(args[1]), "if ARGV[3] ~= '0'")) {
+		if args := cmd.Args(); err == nil && len(args) > 1 && (args[1] == scripts["lock session"].Hash() || strings.Contains(fmt.Sprint(args[1]), "if ARGV[3] ~= '0'")) {
 			err = errors.New("read: connection reset by peer")
 			cmd.SetErr(err)
 		}

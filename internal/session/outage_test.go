@@ -287,8 +287,7 @@ func TestURLForms(t *testing.T) {
 		cfg := RedisConfig{URL: Secret(url)}
 		rdb, err := Open(cfg)
 		if want == "" {
-			var fault *Fault
-			if !errors.As(err, &fault) || fault.Setting() != "URL" || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "cret") {
+			if err == nil || !strings.HasPrefix(err.Error(), "url ") || strings.Contains(err.Error(), "cret") {
 				t.Errorf("%s: %v", url, err)
 			}
 			continue

@@ -14,44 +14,45 @@ type Info struct {
 	Browser, System string    // in words; empty if unknown
 	Since, Seen     time.Time // since the sign-in began
 	Current         bool      // this browser's
+	sid             string    // hash of the provider's session ID
 }
 
 // Sessions returns where this person is signed in: this browser first, then by when they were last seen.
 func (b *Browser) Sessions(ctx context.Context) ([]Info, error) {
 	at, tags := b.tags()
-	var all []Info
-	err := b.redis.each(ctx, tags, func(id string, r record) {
-		browser, system, _ := strings.Cut(r.words, "\t")
-		all = append(all, Info{ID: id, Browser: browser, System: system, Since: r.since, Seen: r.seen, Current: id == at.id})
-	})
-	if err != nil {
-		return nil, err
+	all, err := b.redis.list(ctx, tags)
+	for i := range all {
+		all[i].Current = all[i].ID == at.id
 	}
+	first := map[bool]int{true: -1}
 	slices.SortFunc(all, func(x, y Info) int {
-		switch {
-		case x.Current:
-			return -1
-		case y.Current:
-			return 1
-		}
-		return cmp.Or(y.Seen.Compare(x.Seen), strings.Compare(x.ID, y.ID))
+		return cmp.Or(first[x.Current]-first[y.Current], y.Seen.Compare(x.Seen), strings.Compare(x.ID, y.ID))
 	})
-	return all, nil
+	return all, err
 }
 
-// each calls found for the sessions under a person's tags.
-func (c *conn) each(ctx context.Context, tags []string, found func(id string, r record)) error {
-	for _, tag := range tags {
-		reply, err := c.run(ctx, patience, "list sessions", listScript, []string{personKey(tag)})
-		if err != nil {
-			return err
-		}
+// list returns the sessions under a person's tags.
+func (c *conn) list(ctx context.Context, tags []string) (all []Info, err error) {
+	err = c.each(ctx, tags, "list sessions", func(reply []any) {
 		for pair := range slices.Chunk(reply[1:], 2) {
 			var r record
 			if r.parseLine(text(pair[1])) == nil {
-				found(text(pair[0]), r)
+				browser, system, _ := strings.Cut(r.words, "\t")
+				all = append(all, Info{ID: text(pair[0]), Browser: browser, System: system, Since: r.since, Seen: r.seen, sid: r.sid})
 			}
 		}
+	})
+	return all, err
+}
+
+// each runs a script for each of a person's tags, with its index and the mark against sign-ins as keys.
+func (c *conn) each(ctx context.Context, tags []string, script string, found func(reply []any), args ...any) error {
+	for _, tag := range tags {
+		reply, err := c.run(ctx, patience, script, []string{personKey(tag), endedKey(tag)}, args...)
+		if err != nil {
+			return err
+		}
+		found(reply)
 	}
 	return nil
 }
@@ -85,10 +86,9 @@ func (b *Browser) EndOthers(ctx context.Context) (int, error) {
 
 // HasSession reports whether a session of a subject lives that began with the provider's session ID, or without one if it
 // is empty: in any browser.
-func (b *Browser) HasSession(ctx context.Context, subject, sid string) (has bool, err error) {
-	hashed := hashSID(sid)
-	err = b.store.conn().each(ctx, b.store.tags(subject), func(_ string, r record) { has = has || r.sid == hashed })
-	return has, err
+func (b *Browser) HasSession(ctx context.Context, subject, sid string) (bool, error) {
+	all, err := b.store.conn().list(ctx, b.store.tags(subject))
+	return slices.ContainsFunc(all, func(i Info) bool { return i.sid == hashSID(sid) }), err
 }
 
 // tags returns the place of a session in which somebody is signed in, and the tags under which their sessions lie; nil if
@@ -102,25 +102,20 @@ func (b *Browser) tags() (*place, []string) {
 	return b.at, b.store.tags(b.record.who.subject)
 }
 
-// words says in words what a User-Agent is: browser and system, with a tab between. The first match counts, for most of them
-// claim to be several.
-func words(agent string) string {
-	first := func(names ...[2]string) string {
-		for _, n := range names {
-			if strings.Contains(agent, n[0]) {
-				return n[1]
-			}
-		}
-		return ""
+// What a User-Agent has in it, and what that means. The first match counts, for most of them claim to be several.
+var (
+	browsers = [][2]string{
+		{"Edg", "Edge"}, {"OPR/", "Opera"}, {"SamsungBrowser/", "Samsung Internet"}, {"Vivaldi/", "Vivaldi"}, {"Firefox/", "Firefox"},
+		{"FxiOS/", "Firefox"}, {"CriOS/", "Chrome"}, {"Chrome/", "Chrome"}, {"Safari/", "Safari"}, {"curl/", "curl"}, {"", ""},
 	}
-	browser := first(
-		[2]string{"Edg", "Edge"}, [2]string{"OPR/", "Opera"}, [2]string{"SamsungBrowser/", "Samsung Internet"},
-		[2]string{"Vivaldi/", "Vivaldi"}, [2]string{"Firefox/", "Firefox"}, [2]string{"FxiOS/", "Firefox"},
-		[2]string{"CriOS/", "Chrome"}, [2]string{"Chrome/", "Chrome"}, [2]string{"Safari/", "Safari"}, [2]string{"curl/", "curl"},
-	)
-	system := first(
-		[2]string{"iPhone", "iOS"}, [2]string{"iPad", "iPadOS"}, [2]string{"Android", "Android"}, [2]string{"Windows", "Windows"},
-		[2]string{"Mac OS X", "macOS"}, [2]string{"CrOS", "ChromeOS"}, [2]string{"Linux", "Linux"},
-	)
-	return browser + "\t" + system
+	systems = [][2]string{
+		{"iPhone", "iOS"}, {"iPad", "iPadOS"}, {"Android", "Android"}, {"Windows", "Windows"}, {"Mac OS X", "macOS"},
+		{"CrOS", "ChromeOS"}, {"Linux", "Linux"}, {"", ""},
+	}
+)
+
+// words says in words what a User-Agent is: browser and system, with a tab between.
+func words(agent string) string {
+	isIn := func(name [2]string) bool { return strings.Contains(agent, name[0]) }
+	return browsers[slices.IndexFunc(browsers, isIn)][1] + "\t" + systems[slices.IndexFunc(systems, isIn)][1]
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// record is a session as Redis holds it; scripts.go says how. Its values are sealed; "" is a value that there is not.
+// record is a session as Redis holds it; scripts.lua says how. Its values are sealed; "" is a value that there is not.
 type record struct {
 	version, due             int64
 	sid, words               string
@@ -49,22 +49,20 @@ func (r *record) body() []byte {
 // parseLine reads what scripts keep in clear.
 func (r *record) parseLine(line string) error {
 	words := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 8)
-	if len(words) < 8 {
+	if len(words) < 8 || words[4] != "-" && len(words[4]) != sidLength {
 		return errLine
 	}
-	var times [4]int64
-	for i, number := range []*int64{&r.version, &times[0], &times[1], &times[2], nil, &r.due, &times[3]} {
-		if number == nil {
+	var n [7]int64
+	for i := range n {
+		if i == 4 {
 			continue
 		}
 		var err error
-		if *number, err = strconv.ParseInt(words[i], 10, 64); err != nil {
+		if n[i], err = strconv.ParseInt(words[i], 10, 64); err != nil {
 			return errLine
 		}
 	}
-	if r.sid, r.words = words[4], words[7]; r.sid != "-" && len(r.sid) != sidLength {
-		return errLine
-	}
-	r.seen, r.end, r.since, r.tried = time.UnixMilli(times[0]), time.UnixMilli(times[1]), time.UnixMilli(times[2]), time.UnixMilli(times[3])
+	r.version, r.sid, r.due, r.words = n[0], words[4], n[5], words[7]
+	r.seen, r.end, r.since, r.tried = time.UnixMilli(n[1]), time.UnixMilli(n[2]), time.UnixMilli(n[3]), time.UnixMilli(n[6])
 	return nil
 }

@@ -46,7 +46,7 @@ const (
 func parse(text string) (func() redis.UniversalClient, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
-		return nil, &Fault{"URL", "must look like redis://[user:password@]host:port/0, with special characters of a password percent-encoded"}
+		return nil, errors.New("url must look like redis://[user:password@]host:port/0, with special characters of a password percent-encoded")
 	}
 	query := u.Query()
 	for option, ours := range map[string]string{
@@ -63,7 +63,7 @@ func parse(text string) (func() redis.UniversalClient, error) {
 	case query.Has("master_name"):
 		o, err := redis.ParseFailoverURL(u.String())
 		if err != nil || o.MasterName == "" {
-			return nil, &Fault{"URL", "is not a URL of Redis Sentinels: unknown option, no master_name, or not a number where one is needed"}
+			return nil, errors.New("url is not a URL of Redis Sentinels: unknown option, no master_name, or not a number where one is needed")
 		}
 		o.DialerRetries, o.ContextTimeoutEnabled, o.DisableIdentity = 1, true, true
 		o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
@@ -71,7 +71,7 @@ func parse(text string) (func() redis.UniversalClient, error) {
 	case query.Has("addr"):
 		o, err := redis.ParseClusterURL(u.String())
 		if err != nil || strings.Trim(u.Path, "/0") != "" {
-			return nil, &Fault{"URL", "is not a URL of a Redis Cluster: unknown option, database other than 0, or not a number where one is needed"}
+			return nil, errors.New("url is not a URL of a Redis Cluster: unknown option, database other than 0, or not a number where one is needed")
 		}
 		o.DialerRetries, o.ContextTimeoutEnabled, o.DisableIdentity, o.MaintNotificationsConfig = 1, true, true, quiet
 		o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
@@ -82,7 +82,7 @@ func parse(text string) (func() redis.UniversalClient, error) {
 	}
 	o, err := redis.ParseURL(u.String())
 	if err != nil {
-		return nil, &Fault{"URL", "is not a URL of one Redis server: unknown option, or not a number where one is needed"}
+		return nil, errors.New("url is not a URL of one Redis server: unknown option, or not a number where one is needed")
 	}
 	o.DialerRetries, o.ContextTimeoutEnabled, o.DisableIdentity, o.MaintNotificationsConfig = 1, true, true, quiet
 	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
@@ -124,10 +124,10 @@ func (c *conn) do(ctx context.Context, limit time.Duration, step string, command
 	return fmt.Errorf("%s: %w: %w", step, ErrUnavailable, err)
 }
 
-// run runs a script. All of ours answer with a list that begins with a code.
-func (c *conn) run(ctx context.Context, limit time.Duration, step string, script *redis.Script, keys []string, args ...any) (reply []any, err error) {
-	err = c.do(ctx, limit, step, func(ctx context.Context) (err error) {
-		reply, err = script.Run(ctx, c.rdb, keys, args...).Slice()
+// run runs a script. All but one answer with a list that begins with a code.
+func (c *conn) run(ctx context.Context, limit time.Duration, script string, keys []string, args ...any) (reply []any, err error) {
+	err = c.do(ctx, limit, script, func(ctx context.Context) (err error) {
+		reply, err = scripts[script].Run(ctx, c.rdb, keys, args...).Slice()
 		return err
 	})
 	return reply, err

@@ -5,7 +5,6 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -19,14 +18,14 @@ import (
 // one that only the server keeps (SESSION_KEY). Without a server's key, the first alone must do.
 
 // NewKey returns a new server's key, for SESSION_KEY.
-func NewKey() string { return encoding.EncodeToString(newSecret()) }
+func NewKey() string { return encoding.EncodeToString(random(secretSize)) }
 
 // parseKeys returns the server's keys. Without any it is one that changes nothing.
 func parseKeys(text string) ([][]byte, error) {
 	var keys [][]byte
 	for word := range strings.FieldsSeq(text) {
-		key, err := encoding.DecodeString(word)
-		if err != nil || len(key) != secretSize {
+		key := decodeText(word, secretSize)
+		if key == nil {
 			return nil, errors.New("not a key")
 		}
 		keys = append(keys, key)
@@ -48,7 +47,7 @@ type place struct {
 func (s *Store) place(tag string, secret []byte) *place {
 	at := &place{tag: tag, id: hash("session id", string(secret))[:shortID]}
 	for _, key := range s.keys {
-		at.aeads = append(at.aeads, newAEAD(derive(key, secret, "session", secretSize)))
+		at.aeads = append(at.aeads, newAEAD(key, secret, "session"))
 	}
 	return at
 }
@@ -65,13 +64,10 @@ func (p *place) seal(field string, value []byte) string {
 }
 
 // open is seal's inverse. What it returns is never nil.
-func (p *place) open(field, sealed string) ([]byte, error) {
-	return openSealed(p.aeads, sealed, p.key()+" "+field)
-}
-
-func openSealed(aeads []cipher.AEAD, sealed, bound string) (value []byte, err error) {
-	for _, aead := range aeads {
-		if value, err = aead.Open([]byte{}, nil, []byte(sealed), []byte(bound)); err == nil {
+func (p *place) open(field, sealed string) (value []byte, err error) {
+	bound := []byte(p.key() + " " + field)
+	for _, aead := range p.aeads {
+		if value, err = aead.Open([]byte{}, nil, []byte(sealed), bound); err == nil {
 			return value, nil
 		}
 	}
@@ -99,10 +95,6 @@ func (p *place) openPerson(sealed string) (*person, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parsePerson(data)
-}
-
-func parsePerson(data []byte) (*person, error) {
 	const head = 8 + 4 + 2
 	if len(data) < head || len(data) < head+int(binary.BigEndian.Uint16(data[12:])) {
 		return nil, errors.New("the record is cut off")
@@ -135,35 +127,25 @@ const format = "v4"
 
 // derive makes a key from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
 // already, so that without a server's key there is nothing to extract. purpose tells apart what has the same secret.
-func derive(key, secret []byte, purpose string, size int) []byte {
+func derive(key, secret []byte, purpose string) []byte {
 	if key != nil {
 		mac := hmac.New(sha256.New, key)
 		mac.Write(secret)
 		secret = mac.Sum(nil)
 	}
-	material, err := hkdf.Expand(sha256.New, secret, format+" "+purpose, size)
-	if err != nil {
-		panic(fmt.Sprintf("session: derive key: %v", err)) // the length is a constant within bounds
-	}
-	return material
+	return certain(hkdf.Expand(sha256.New, secret, format+" "+purpose, secretSize))
 }
 
-// newAEAD returns AES-256-GCM that puts a random nonce before each value. Saves of one session are far fewer than the
-// 2³² that a key with random nonces allows.
-func newAEAD(key []byte) cipher.AEAD {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(fmt.Sprintf("session: new cipher: %v", err)) // the length is a constant of AES
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(fmt.Sprintf("session: new GCM: %v", err)) // AES has the block size of GCM
-	}
-	return aead
+// newAEAD returns AES-256-GCM, under a derived key, that puts a random nonce before each value. Saves of one session are
+// far fewer than the 2³² that a key with random nonces allows.
+func newAEAD(key, secret []byte, purpose string) cipher.AEAD {
+	return certain(cipher.NewGCMWithRandomNonce(certain(aes.NewCipher(derive(key, secret, purpose)))))
 }
 
-func newSecret() []byte {
-	secret := make([]byte, secretSize)
-	_, _ = rand.Read(secret) // never fails, by its documentation
-	return secret
+// certain returns the value of what can't fail: settings are valid, and the lengths of keys are constants.
+func certain[T any](value T, err error) T {
+	if err != nil {
+		panic(fmt.Sprintf("session: %v", err))
+	}
+	return value
 }

@@ -2,7 +2,7 @@
 // that handlers put into sessions.Default(c), and what has ended.
 //
 // Start reading at [Store.Browser]: it loads the session of a request with one Redis command, and the [Browser] that it
-// returns does all the rest. seal.go says what of it Redis can read, scripts.go what happens there in one step, ended.go
+// returns does all the rest. seal.go says what of it Redis can read, scripts.lua what happens there in one step, ended.go
 // how what has ended stays so, and signin.go where a sign-in is until then.
 //
 // It needs Redis 6.2 or newer: one server, a Cluster, or Sentinel.
@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	gorilla "github.com/gorilla/sessions"
@@ -64,21 +65,17 @@ type Store struct {
 	log     *slog.Logger
 	options gorilla.Options // that sessions.Default(c) starts with
 	observe func(ctx context.Context, event, outcome string, value float64)
-	turns   turns
+	turns   sync.Map      // by a lock's key, a channel that is closed when its turn in this process is over
 	life    time.Duration // of a lock that isn't renewed
 	renewal time.Duration // of a lock, how often
 }
 
 // NewStore returns the sessions that rdb, best from [Open], keeps. The settings must be valid.
 func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {
-	keys, err := parseKeys(string(cfg.Key))
-	if err != nil {
-		panic("session: the settings were not validated")
-	}
 	s := &Store{
 		rdb:     rdb,
 		cfg:     cfg,
-		keys:    keys,
+		keys:    certain(parseKeys(string(cfg.Key))),
 		name:    cmp.Or(opts.CookieName, "sid"),
 		log:     cmp.Or(opts.Log, slog.Default()),
 		observe: opts.Observe,
@@ -99,37 +96,20 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.conn().do(ctx, patience, "ping", func(ctx context.Context) error { return s.rdb.Ping(ctx).Err() })
 }
 
-// EvictionPolicy returns Redis' maxmemory-policy, where that may be asked.
-func (s *Store) EvictionPolicy(ctx context.Context) (policy string, err error) {
-	err = s.conn().do(ctx, patience, "ask for the eviction policy", func(ctx context.Context) error {
-		info, err := s.rdb.Info(ctx, "memory").Result()
-		for line := range strings.Lines(info) {
-			if value, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
-				policy = strings.TrimSpace(value)
-			}
-		}
-		return err
-	})
-	return policy, err
-}
-
 // The cookie is <tag>.<secret>. The tag leads to the place in a cluster: it is a hash of the person, or random for a
 // visitor. All else follows from the secret and the server's key.
 
 // mint makes a session's cookie and its place. Nobody but us chooses a secret.
 func (s *Store) mint(tag string) (cookie string, at *place) {
-	secret := newSecret()
+	secret := random(secretSize)
 	return tag + "." + encoding.EncodeToString(secret), s.place(tag, secret)
 }
 
 // find returns the place that a cookie leads to; nil if no cookie of ours looks like this.
 func (s *Store) find(cookie string) *place {
 	tag, text, _ := strings.Cut(cookie, ".")
-	if !isID(tag) || len(text) != encoding.EncodedLen(secretSize) {
-		return nil
-	}
-	secret, err := encoding.DecodeString(text)
-	if err != nil {
+	secret := decodeText(text, secretSize)
+	if secret == nil || !isID(tag) {
 		return nil
 	}
 	return s.place(tag, secret)
@@ -144,21 +124,28 @@ const (
 // encoding is strict: one place has one spelling.
 var encoding = base64.RawURLEncoding.Strict()
 
-// isID reports whether text can be a tag or an ID. Nothing else from a visitor gets into a key's name.
-func isID(text string) bool {
-	if len(text) != encoding.EncodedLen(idSize) {
-		return false
+// decodeText returns the bytes that text spells; nil if they are not that many.
+func decodeText(text string, size int) []byte {
+	if len(text) != encoding.EncodedLen(size) {
+		return nil
 	}
-	_, err := encoding.DecodeString(text) // which would skip line breaks, but a cookie's value has none
-	return err == nil && !strings.ContainsAny(text, "\r\n")
+	data, err := encoding.DecodeString(text)
+	if err != nil || len(data) != size { // it skips line breaks
+		return nil
+	}
+	return data
 }
 
-// randomID returns an ID that nobody can guess.
-func randomID() string {
-	id := make([]byte, idSize)
-	_, _ = rand.Read(id) // never fails, by its documentation
-	return encoding.EncodeToString(id)
+// isID reports whether text can be a tag or an ID. Nothing else from a visitor gets into a key's name.
+func isID(text string) bool { return decodeText(text, idSize) != nil }
+
+func random(size int) []byte {
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // never fails, by its documentation
+	return data
 }
+
+func randomID() string { return encoding.EncodeToString(random(idSize)) }
 
 // hash names a thing in Redis without telling what it is. What is of another kind has another hash.
 func hash(kind, value string) string {

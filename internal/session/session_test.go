@@ -412,6 +412,9 @@ func TestUnknownCookieIsNotAdopted(t *testing.T) {
 	if s.redis.Exists(find(planted).key()) {
 		t.Error("the planted ID is in Redis")
 	}
+	if s.log.Len() > 0 {
+		t.Errorf("anybody can write to the log: %s", s.log)
+	}
 }
 
 // A session that an attacker has planted is dead once its victim signs in, and nobody is ever signed in to it.

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/cipher"
 	"net/http"
 	"strings"
 	"time"
@@ -32,17 +31,15 @@ func (b *Browser) SealSignIn(value []byte) (state string, secret []byte) {
 	if len(carried) == 0 {
 		carried = append(carried, &http.Cookie{
 			Name:  b.store.prefix + signInCookie + randomID()[:8],
-			Value: encoding.EncodeToString(newSecret()),
+			Value: encoding.EncodeToString(random(secretSize)),
 		})
 		b.cookies = append(b.cookies, carried[0]) // once in a request
 	}
 	binding := carried[0]
 	b.store.setCookie(b.w, strings.TrimPrefix(binding.Name, b.store.prefix), binding.Value, bindingLife, gorilla.Options{})
-	own, _ := encoding.DecodeString(binding.Value) // we wrote or checked it
-	key := b.store.keys[0]
-	sealed := newAEAD(derive(key, own, "sign-in", secretSize)).Seal(nil, nil, value, nil)
-	state = encoding.EncodeToString(sealed)
-	return state, derive(key, own, "sign-in "+state, secretSize)
+	key, own := b.store.keys[0], decodeText(binding.Value, secretSize) // we wrote or checked it
+	state = encoding.EncodeToString(newAEAD(key, own, "sign-in").Seal(nil, nil, value, nil))
+	return state, derive(key, own, "sign-in "+state)
 }
 
 // OpenSignIn is SealSignIn's inverse. The value is nil if the state is none, or another browser's.
@@ -50,18 +47,14 @@ func (b *Browser) OpenSignIn(state string) (value, secret []byte) {
 	if len(state) > maxState {
 		return nil, nil
 	}
-	sealed, err := encoding.DecodeString(state)
-	if err != nil || strings.ContainsAny(state, "\r\n") {
-		return nil, nil
-	}
+	sealed := decodeText(state, encoding.DecodedLen(len(state)))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, binding := range b.bindings() {
-		own, _ := encoding.DecodeString(binding.Value) // it was checked
+		own := decodeText(binding.Value, secretSize)
 		for _, key := range b.store.keys {
-			aead := newAEAD(derive(key, own, "sign-in", secretSize))
-			if value, err := openSealed([]cipher.AEAD{aead}, string(sealed), ""); err == nil {
-				return value, derive(key, own, "sign-in "+state, secretSize)
+			if value, err := newAEAD(key, own, "sign-in").Open([]byte{}, nil, sealed, nil); err == nil {
+				return value, derive(key, own, "sign-in "+state)
 			}
 		}
 	}
@@ -78,10 +71,7 @@ func (b *Browser) bindings() []*http.Cookie {
 	var found []*http.Cookie
 	for _, c := range b.cookies {
 		suffix, ok := strings.CutPrefix(c.Name, b.store.prefix+signInCookie)
-		if !ok || len(suffix) != 8 || len(found) == maxBindings {
-			continue
-		}
-		if secret, err := encoding.DecodeString(c.Value); err == nil && len(secret) == secretSize {
+		if ok && len(suffix) == 8 && len(found) < maxBindings && decodeText(c.Value, secretSize) != nil {
 			found = append(found, c)
 		}
 	}
@@ -90,7 +80,7 @@ func (b *Browser) bindings() []*http.Cookie {
 
 func (c *conn) note(ctx context.Context, hashed string, life time.Duration) (first bool, err error) {
 	// At least a second: to Redis, 0 and less mean for ever.
-	reply, err := c.run(ctx, patience, "remember id", noteScript, []string{onceKey(hashed)}, max(life, time.Second).Milliseconds())
+	reply, err := c.run(ctx, patience, "remember id", []string{onceKey(hashed)}, max(life, time.Second).Milliseconds())
 	return err == nil && reply[0] == done, err
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/gob"
 	"fmt"
@@ -29,29 +30,22 @@ func (s *Store) Get(r *http.Request, name string) (*gorilla.Session, error) {
 
 // New returns the session of a name. With an error it is empty and Save fails, so that an outage loses nothing.
 func (s *Store) New(r *http.Request, name string) (*gorilla.Session, error) {
+	session, options := gorilla.NewSession(s, name), s.options
+	session.Options = &options
 	b, err := s.browser(nil, r, name, false)
 	if err != nil {
-		return s.newSession(name), err
+		return session, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.values == nil {
-		b.values = s.newSession(name)
-		b.values.IsNew = !b.isLive()
-		if b.isLive() {
-			b.values.ID = b.at.id
-			b.base = b.openValues(b.record.values, b.at)
+		b.values = session
+		if b.values.IsNew = !b.isLive(); b.isLive() {
+			b.values.ID, b.base = b.at.id, b.openValues(b.record.values)
 			b.values.Values = b.decode(b.base)
 		}
 	}
 	return b.values, nil
-}
-
-func (s *Store) newSession(name string) *gorilla.Session {
-	session := gorilla.NewSession(s, name)
-	options := s.options
-	session.Options = &options
-	return session
 }
 
 // Save saves what was changed in session.Values since they were read, and leaves alone what another request changed.
@@ -62,59 +56,51 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 	if err != nil {
 		return err
 	}
-	if session.Options != nil && session.Options.MaxAge < 0 {
+	options := cmp.Or(session.Options, &s.options)
+	if options.MaxAge < 0 {
 		return b.End(r.Context())
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	base := make(map[any]any)
-	if session == b.values {
-		base = b.decode(b.base)
-	}
+	base := b.decode(b.base)
 	if !merge(make(map[any]any), base, session.Values) {
 		return nil
 	}
 	if b.late {
 		return fmt.Errorf("save session: %w", ErrEnded)
 	}
+	b.values = session
 	if !b.isLive() {
-		return b.begin(r.Context(), session)
+		return b.begin(r.Context(), *options)
 	}
 	var values map[any]any
 	var encoded []byte
 	err = b.save(r.Context(), func() (next record, err error) {
-		values = b.decode(b.openValues(b.record.values, b.at))
+		values = b.decode(b.openValues(b.record.values))
 		merge(values, base, session.Values)
-		encoded, err = encode(values)
 		next = b.record
-		next.values = sealValues(encoded, b.at)
+		encoded, next.values, err = sealValues(values, b.at)
 		return next, err
 	})
-	if err == nil && session == b.values {
+	if err == nil {
 		session.Values, b.base = values, encoded
 	}
 	return err
 }
 
 // begin makes a session for a visitor who has values.
-func (b *Browser) begin(ctx context.Context, session *gorilla.Session) error {
-	encoded, err := encode(session.Values)
+func (b *Browser) begin(ctx context.Context, options gorilla.Options) error {
+	cookie, at := b.store.mint(randomID())
+	encoded, sealed, err := sealValues(b.values.Values, at)
 	if err != nil {
 		return err
 	}
-	cookie, at := b.store.mint(randomID())
-	fresh := record{sid: "-", values: sealValues(encoded, at)}
+	fresh := record{sid: "-", values: sealed}
 	if err := b.write(ctx, at, &fresh, time.Time{}); err != nil {
 		return err
 	}
 	b.know(at, fresh)
-	if session.ID = at.id; session == b.values {
-		b.base = encoded
-	}
-	options := b.store.options
-	if session.Options != nil {
-		options = *session.Options
-	}
+	b.values.ID, b.base = at.id, encoded
 	b.store.setCookie(b.w, b.name, cookie, b.store.cfg.AbsoluteTimeout, options)
 	return nil
 }
@@ -135,19 +121,32 @@ func merge(values, base, now map[any]any) (changed bool) {
 	return changed
 }
 
-// encode returns nil for no values.
-func encode(values map[any]any) ([]byte, error) {
+// sealValues seals values, as encoded by gob: none are nil and "".
+func sealValues(values map[any]any, at *place) (encoded []byte, sealed string, err error) {
 	if len(values) == 0 {
-		return nil, nil
+		return nil, "", nil
 	}
 	var buf bytes.Buffer
 	if err := gob.NewEncoder(&buf).Encode(values); err != nil {
-		return nil, fmt.Errorf("encode session values: %w", err)
+		return nil, "", fmt.Errorf("encode session values: %w", err)
 	}
-	return buf.Bytes(), nil
+	return buf.Bytes(), at.seal("d", buf.Bytes()), nil
 }
 
-// decode is encode's inverse. Values of a type that is no longer known are dropped with the rest; who is signed in stays.
+// openValues opens what is sealed under this session. What can't be opened is dropped.
+func (b *Browser) openValues(sealed string) []byte {
+	if sealed == "" {
+		return nil
+	}
+	encoded, err := b.at.open("d", sealed)
+	if err != nil {
+		b.store.log.Warn("session values could not be opened, and are dropped", "session", b.at.id, "err", err)
+		return nil
+	}
+	return encoded
+}
+
+// decode decodes what was opened. Values of a type that is no longer known are dropped with the rest; who is signed in stays.
 func (b *Browser) decode(encoded []byte) map[any]any {
 	values := make(map[any]any)
 	if encoded == nil {
@@ -160,30 +159,12 @@ func (b *Browser) decode(encoded []byte) map[any]any {
 	return values
 }
 
-// sealValues seals what encode returned: nothing stays nothing.
-func sealValues(encoded []byte, at *place) string {
-	if encoded == nil {
-		return ""
-	}
-	return at.seal("d", encoded)
-}
-
-// openValues is sealValues' inverse. What can't be opened is dropped.
-func (b *Browser) openValues(sealed string, at *place) []byte {
-	if sealed == "" {
-		return nil
-	}
-	encoded, err := at.open("d", sealed)
-	if err != nil {
-		b.store.log.Warn("session values could not be opened, and are dropped", "session", at.id, "err", err)
-		return nil
-	}
-	return encoded
-}
-
 // reseal moves sealed values from this session to another.
 func (b *Browser) reseal(sealed string, to *place) string {
-	return sealValues(b.openValues(sealed, b.at), to)
+	if encoded := b.openValues(sealed); encoded != nil {
+		return to.seal("d", encoded)
+	}
+	return ""
 }
 
 // clearValues forgets the values: those of a session that has ended are not the next one's.

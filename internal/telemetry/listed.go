@@ -13,20 +13,16 @@ import (
 // Attributes come from libraries, among them paths, queries, addresses of people and whatever a client writes into a
 // header; and the next version of a library may add one. So only those leave the process that are listed here.
 
-var listed = map[attribute.Key]bool{
-	"http.request.method": true, "http.route": true, "http.response.status_code": true, "error.type": true,
-	"url.scheme": true, "url.template": true, "network.protocol.version": true,
-	"db.system": true, "pool.name": true, "state": true, "status": true, "type": true, "error_type": true,
-	"go.memory.type": true, "outcome": true,
-	"server.address": true, "server.port": true, // whom we call: see isListedServer
+var listed = []attribute.Key{
+	"http.request.method", "http.route", "http.response.status_code", "error.type", "url.scheme", "url.template",
+	"network.protocol.version", "db.system", "pool.name", "state", "status", "type", "error_type", "go.memory.type", "outcome",
 }
 
-func isListed(kv attribute.KeyValue) bool { return listed[kv.Key] }
-
-// isListedServer is for requests to us, where the server's address is what the client has written into its Host header.
-func isListedServer(kv attribute.KeyValue) bool {
-	return listed[kv.Key] && !strings.HasPrefix(string(kv.Key), "server.")
-}
+var (
+	isListed = attribute.NewAllowKeysFilter(append(listed, "server.address", "server.port")...) // whom we call
+	// isListedServer is for requests to us, where the server's address is what the client has written into its Host header.
+	isListedServer = attribute.NewAllowKeysFilter(listed...)
+)
 
 // listedExporter lets out only what is listed.
 type listedExporter struct{ trace.SpanExporter }
