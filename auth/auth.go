@@ -92,7 +92,7 @@ type Config struct {
 	Log *slog.Logger `yaml:"-"`
 }
 
-// Validate reports every fault, each a *SettingError, joined.
+// Validate reports every fault, joined. The text of each begins with the name of the field, and holds no secret.
 func (c Config) Validate() error {
 	faults := c.endpointFaults()
 	faults.add(c.AppID == "", "AppID", "is required: the App ID of a traditional web application in Logto")
@@ -118,7 +118,7 @@ type settingFaults []error
 
 func (f *settingFaults) add(is bool, setting, problem string) {
 	if is {
-		*f = append(*f, &SettingError{setting, problem})
+		*f = append(*f, errors.New(setting+" "+problem))
 	}
 }
 
@@ -127,17 +127,6 @@ func (f *settingFaults) addValues(setting string, values []string, isGood func(s
 		f.add(!isGood(value), setting, fmt.Sprintf("holds %q, %s", value, problem))
 	}
 }
-
-// A SettingError is one fault of a Config.
-type SettingError struct {
-	Name    string // the field of Config
-	Problem string // what is wrong with it; never a secret's value
-}
-
-func (e *SettingError) Error() string { return e.Name + " " + e.Problem }
-
-// Setting returns the name of the field at fault.
-func (e *SettingError) Setting() string { return e.Name }
 
 // A Secret is a string that does not show itself in logs, by fmt, or as JSON. Convert it to a string to use it.
 type Secret string
