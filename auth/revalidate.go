@@ -126,7 +126,9 @@ type outage struct{ next atomic.Int64 } // when to try, in Unix nanoseconds; zer
 
 func (o *outage) mayTry() bool {
 	next, now := o.next.Load(), time.Now()
-	return next == 0 || now.UnixNano() >= next && o.next.CompareAndSwap(next, now.Add(revalidatePause).UnixNano())
+	left := time.Duration(next - now.UnixNano())
+	waits := next != 0 && 0 < left && left <= revalidatePause // more: the clock was set back
+	return next == 0 || !waits && o.next.CompareAndSwap(next, now.Add(revalidatePause).UnixNano())
 }
 
 // leave gives the try to the next one: this one had nothing to ask.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,7 +62,9 @@ func (s *Session) Person(ctx context.Context) (Person, error) {
 	if err != nil {
 		return Person{}, err
 	}
-	return s.personOf(identity)
+	person, err := s.personOf(identity)
+	person.Organizations = slices.Clone(person.Organizations) // the caller's own
+	return person, err
 }
 
 // current returns the identity, after asking Logto if that is due.

@@ -219,7 +219,7 @@ func (s *Session) refresh(ctx, held context.Context, t target, r record) (Token,
 		return Token{}, err
 	}
 	if token.RefreshToken != "" && token.RefreshToken != r.RefreshToken {
-		if err := s.saveRotated(ctx, r.RefreshToken, token.RefreshToken); err != nil {
+		if err := s.saveRotated(ctx, held, r.RefreshToken, token.RefreshToken); err != nil {
 			return Token{}, fmt.Errorf("save refresh token: %w", err)
 		}
 		r.RefreshToken = token.RefreshToken
@@ -240,10 +240,14 @@ func (s *Session) endDead(held context.Context, cause error) error {
 
 // saveRotated comes before anything else can fail. A rotated refresh token is the only one that is still good, so a
 // storage that is away is given the rest of the refresh's time, and a lost lock is no reason to lose the token too: what
-// keeps an older token from overwriting a newer one is that ours must be the successor of the stored one.
-func (s *Session) saveRotated(ctx context.Context, used, rotated string) error {
+// keeps an older token from overwriting a newer one is then that ours must be the successor of the stored one. With the lock,
+// it is saved in a storage that is full, too.
+func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) error {
 	for {
-		err := s.update(ctx, func(r *record) error {
+		if held.Err() != nil {
+			held = ctx
+		}
+		err := s.update(held, func(r *record) error {
 			if r.RefreshToken == used {
 				r.RefreshToken = rotated
 			}

@@ -43,7 +43,8 @@ type file struct {
 }
 
 // New reads and fingerprints every file of the folder, but for Go's. A style sheet may name others of them by
-// url("name.woff2"), from where it is itself, and gets their URLs; one that is not there is an error.
+// url("name.woff2"), from where it is itself, also in a comment, and gets their URLs; one that is not
+// there is an error. Style sheets can't name each other.
 func New(folder fs.FS) (*Assets, error) {
 	a := &Assets{urls: make(map[string]string), files: make(map[string]file)}
 	for _, isStyle := range []bool{false, true} { // style sheets are last, for they name the others

@@ -177,8 +177,13 @@ func quote(err error, source string) error {
 	return err
 }
 
-// message is what [[t "key"]] says, escaped for elements and quoted attributes, the only places where templates may have it; a
-// brace in it begins no action. The value that it takes is an action, such as "{{.Name}}": html/template finds it within the text.
+// plain escapes text for elements and quoted attributes, the only places where templates may have it, and for html/template: a
+// brace in it begins no action.
+func plain(text string) string {
+	return strings.ReplaceAll(template.HTMLEscapeString(text), "{", "&#123;")
+}
+
+// message is what [[t "key"]] says. The value that it takes is an action, such as "{{.Name}}": html/template finds it within the text.
 func (c constants) message(key string, action ...string) (string, error) {
 	const gap = "\x00"
 	var value []any
@@ -188,7 +193,7 @@ func (c constants) message(key string, action ...string) (string, error) {
 	said, err := c.messages.Lookup(c.lang, key, value...)
 	parts := strings.Split(said, gap)
 	for i, part := range parts {
-		parts[i] = strings.ReplaceAll(template.HTMLEscapeString(part), "{", "&#123;")
+		parts[i] = plain(part)
 	}
 	return strings.Join(parts, strings.Join(action, "")), err
 }
@@ -203,7 +208,7 @@ func (c constants) assetURL(name string) (string, error) {
 	if url == "" {
 		return "", fmt.Errorf("no static file %q", name)
 	}
-	return template.HTMLEscapeString(url), nil
+	return plain(url), nil
 }
 
 // language is one to choose.
@@ -219,7 +224,7 @@ func (c constants) languages() (all []language) {
 		return nil
 	}
 	for _, code := range codes {
-		all = append(all, language{code, template.HTMLEscapeString(c.messages.Name(code)), code == c.lang})
+		all = append(all, language{code, plain(c.messages.Name(code)), code == c.lang})
 	}
 	return all
 }

@@ -331,6 +331,8 @@ func TestParseFindsWhatIsMissing(t *testing.T) {
 // Messages and URLs are text in the page, not markup.
 type hostile struct{ *i18n.Catalog }
 
+func (hostile) Name(string) string { return "<script>{{.Password}}" }
+
 func (hostile) Lookup(string, string, ...any) (string, error) {
 	return `"><script>'&{{.Password}}`, nil // which no page has: it would be an error
 }

@@ -142,6 +142,25 @@ func TestRotatedTokenLost(t *testing.T) {
 	f.wantStanding(t, ada)
 }
 
+// A Redis that is full keeps the rotated refresh token all the same: the one before is worth nothing any more.
+func TestRefreshWithFullMemory(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64 // of the provider's clock, to be past the grace
+	f := newFleetOn(t, func(options *authtest.Options) {
+		options.Resources, options.Organizations = options.Resources[:1], nil
+		options.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	ada := signInBriefly(t, f.url, f.logto)
+	must(t, f.redis.client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	a, err := ada.get(t.Context(), ownUserInfo)
+	if err != nil || a.status != http.StatusOK {
+		t.Errorf("the page: %d, %v; want 200", a.status, err)
+	}
+	must(t, f.redis.client.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	ahead.Store(int64(10 * time.Second))
+	f.wantStanding(t, ada)
+}
+
 // When the provider does not forgive it, what is left is to ask the person to sign in again: never an error page, and back to
 // where they were.
 func TestGrantLost(t *testing.T) {

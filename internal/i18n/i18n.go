@@ -99,11 +99,12 @@ func unmarshal(data []byte, v any) error {
 }
 
 func newMessage(m *i18n.Message) message {
-	takes := ""
-	for _, value := range []string{"{{", "{{.}}"} {
-		if strings.Contains(m.Other, value) {
-			takes = value
-		}
+	takes, all := "", m.Zero+m.One+m.Two+m.Few+m.Many+m.Other
+	switch {
+	case strings.Contains(strings.ReplaceAll(all, "{{.}}", ""), "{{"):
+		takes = "{{"
+	case strings.Contains(all, "{{.}}"):
+		takes = "{{.}}"
 	}
 	return message{
 		text: m.Other, takes: takes, plural: m.One != "",

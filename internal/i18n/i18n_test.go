@@ -50,6 +50,19 @@ func TestLoadFaults(t *testing.T) {
 	}
 }
 
+// A form of a message may write the place of its number in another way than the others.
+func TestOddPlace(t *testing.T) {
+	c, err := i18n.Load(fstest.MapFS{"en/a.toml": {Data: []byte(`"a.b" = { one = "{{ . }} thing", other = "{{.}} things" }`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number, want := range map[int]string{1: "1 thing", 2: "2 things"} {
+		if got := c.Text("en", "a.b", number); got != want {
+			t.Errorf("%d: %q, want %q", number, got, want)
+		}
+	}
+}
+
 func TestMatch(t *testing.T) {
 	c := load(t)
 	for _, tt := range []struct{ name, accept, choice, want string }{

@@ -141,11 +141,10 @@ func (s *Server) build(cfg config.Config) (handler http.Handler, err error) {
 		Observe:  observe,
 		Dev:      cfg.Server.SourceDir != "",
 	}
-	handler = fromSource(app, cfg.Server.SourceDir)
-	if !app.Dev {
-		if handler, err = site(app, i18n.Files(), static.Files(), templates.Files()); err != nil {
-			return nil, err
-		}
+	if app.Dev {
+		handler = fromSource(app, cfg.Server.SourceDir)
+	} else if handler, err = site(app, i18n.Files(), static.Files(), templates.Files()); err != nil {
+		return nil, err
 	}
 	if s.observer != nil {
 		handler = s.observer.Handler(handler, app.Trusts)

@@ -62,7 +62,10 @@ func (s *Store) Save(r *http.Request, w http.ResponseWriter, session *gorilla.Se
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	base := b.decode(b.base)
+	base := make(map[any]any)
+	if session == b.values { // and not one that a handler made itself
+		base = b.decode(b.base)
+	}
 	if !merge(make(map[any]any), base, session.Values) {
 		return nil
 	}
