@@ -17,8 +17,6 @@ import (
 	"html/template"
 	"io/fs"
 	"path"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	text "text/template"
@@ -152,26 +150,24 @@ func (c constants) page(folder fs.FS, file, name string, shared *text.Template) 
 	if err != nil {
 		return nil, err
 	}
-	page, err := template.New(name).Funcs(template.FuncMap{
-		"count":    c.count,
-		"date":     c.date,
-		"provider": provider,
-	}).Parse(source.String())
-	return page, quote(err, source.String())
+	page, err := c.parse(name, source.String())
+	if err != nil {
+		return nil, c.locate(folder, err)
+	}
+	return page, nil
 }
 
-// lineNumber finds the line of which text/template complains.
-var lineNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^template: [^:]+:(\d+)`) })
+func (c constants) parse(name, source string) (*template.Template, error) {
+	return template.New(name).Funcs(template.FuncMap{"count": c.count, "date": c.date, "provider": provider}).Parse(source)
+}
 
-// quote adds the line that an error is about: its number is that of the page put together, which nobody sees.
-func quote(err error, source string) error {
-	if err == nil {
-		return nil
-	}
-	if found := lineNumber().FindStringSubmatch(err.Error()); found != nil {
-		number, _ := strconv.Atoi(found[1])
-		if lines := strings.Split(source, "\n"); number > 0 && number <= len(lines) {
-			return fmt.Errorf("%w, in %s", err, strings.TrimSpace(lines[number-1]))
+// locate returns the fault of the file that has it, for the lines of a page put together are nobody's.
+func (c constants) locate(folder fs.FS, err error) error {
+	files, _ := fs.Glob(folder, "*/*.html") // the pattern is valid
+	for _, file := range files {
+		source, _ := fs.ReadFile(folder, file) // it was read before
+		if _, fault := c.parse(file, string(source)); fault != nil {
+			return fault
 		}
 	}
 	return err

@@ -32,9 +32,11 @@ func TestSource(t *testing.T) {
 		says             []string
 	}{
 		{"a template", page, title + "A new template[[end]]", 200, []string{"A new template"}},
-		{"a template that can't be parsed", page, title + "{{if}}{{end}}[[end]]", 500, []string{"page home", "missing value for if", "in {{if}}{{end}}"}},
+		{"a template that can't be parsed", page, title + "{{if}}{{end}}[[end]]", 500, []string{"pages/home.html:2:", "missing value for if"}},
 		{"one that can't be executed", page, title + "{{.Nothing}}[[end]]", 500, []string{"page home", "<.Nothing>"}},
 		{"one that names no message", page, title + `[[t "no.message"]][[end]]`, 500, []string{"home.html:2:", "no.message"}},
+		{"one with an open end", page, title + "{{if .User}}[[end]]", 500, []string{"pages/home.html:2:", "unexpected EOF"}},
+		{"one with an unknown function", page, title + "{{t `x`}}[[end]]", 500, []string{"pages/home.html:2:", `function "t" not defined`}},
 		{"one without a title", page, `[[define "main"]][[end]]`, 500, []string{`home.html lacks [[define "title"]]`}},
 		{"messages that can't be read", messages[0], "nonsense", 500, []string{"en/" + filepath.Base(messages[0])}},
 		{"a style sheet", style, "/* new */", 200, []string{"/static/app."}},
