@@ -182,6 +182,9 @@ func New(config Config) (*Client, error) {
 // Resources returns the API resources that AccessToken may ask for, as configured.
 func (c *Client) Resources() []string { return slices.Clone(c.config.Resources) }
 
+// Scopes returns all that are asked for: openid, profile, offline_access, and Config.Scopes.
+func (c *Client) Scopes() []string { return slices.Clone(c.config.Scopes) }
+
 // DirectSignIns returns Config.DirectSignIn.
 func (c *Client) DirectSignIns() []string { return slices.Clone(c.config.DirectSignIn) }
 

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -129,7 +130,7 @@ func client(endpoint string, options authtest.Options) []string {
 	return []string{
 		"LOGTO_ENDPOINT=" + endpoint, "LOGTO_INTERNAL_ENDPOINT= ", // a space: none
 		"LOGTO_APP_ID=" + options.Apps[0].ID, "LOGTO_APP_SECRET=" + options.Apps[0].Secret,
-		"LOGTO_SCOPES=" + strings.Join(scopes, " "), "LOGTO_RESOURCES=" + strings.Join(resources, " ") + " ",
+		"LOGTO_SCOPES=" + strings.Join(slices.Compact(slices.Sorted(slices.Values(scopes))), " "), "LOGTO_RESOURCES=" + strings.Join(resources, " ") + " ",
 		"LOGTO_DIRECT_SIGN_IN=" + strings.Join(direct, " ") + " ", fmt.Sprint("LOGTO_ACCOUNT_CENTER=", options.AccountCenter),
 	}
 }

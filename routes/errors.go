@@ -3,7 +3,9 @@ package routes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -25,9 +27,28 @@ type forbiddenError struct {
 	name     string   // of the messages error.<name>.title and .text
 	required gin.H    // what is missing, for programs
 	missing  []string // and for the text
+	scopes   []string // without which Logto tells nobody who has it
 }
 
 func (e *forbiddenError) Error() string { return e.name }
+
+// errSetting: a guard lets nobody pass, for Logto is not asked for what it looks at.
+var errSetting = errors.New("a setting is missing")
+
+// withSetting says in the log what the person can't mend.
+func (app App) withSetting(err error) error {
+	if errors.Is(err, auth.ErrUnknownResource) {
+		return fmt.Errorf("%w: %w in LOGTO_RESOURCES", err, errSetting)
+	}
+	if forbidden, ok := errors.AsType[*forbiddenError](err); ok {
+		for _, scope := range forbidden.scopes {
+			if !slices.Contains(app.Auth.Scopes(), scope) {
+				return fmt.Errorf("%w: %w: %s in LOGTO_SCOPES", err, errSetting, scope)
+			}
+		}
+	}
+	return err
+}
 
 // Requests that meet no handler.
 func notFound(*gin.Context) error { return &statusError{http.StatusNotFound, "not_found"} }
@@ -117,7 +138,7 @@ type errorPage struct {
 
 // fail writes the error page, or its JSON. The error itself goes to the log.
 func (app App) fail(c *gin.Context, err error) {
-	c.Set(failureKey, err)
+	c.Set(failureKey, app.withSetting(err))
 	if errors.Is(c.Request.Context().Err(), context.Canceled) {
 		c.Status(statusClientGone)
 		return

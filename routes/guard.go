@@ -38,7 +38,7 @@ func RequireRole(roles ...string) GuardOption {
 		if r.HasRole(roles...) {
 			return nil
 		}
-		return &forbiddenError{"lacks_role", gin.H{"roles": roles}, roles}
+		return &forbiddenError{"lacks_role", gin.H{"roles": roles}, roles, []string{auth.ScopeRoles}}
 	})
 }
 
@@ -48,7 +48,7 @@ func RequireOrganization() GuardOption {
 		if r.organization().ID != "" {
 			return nil
 		}
-		return &forbiddenError{"lacks_organization", gin.H{"organization": true}, nil}
+		return &forbiddenError{"lacks_organization", gin.H{"organization": true}, nil, []string{auth.ScopeOrganizations}}
 	})
 }
 
@@ -60,9 +60,9 @@ func RequireOrganizationRole(roles ...string) GuardOption {
 		case r.HasOrganizationRole(roles...):
 			return nil
 		case r.organization().ID == "":
-			return &forbiddenError{"lacks_organization", required, nil}
+			return &forbiddenError{"lacks_organization", required, nil, []string{auth.ScopeOrganizations}}
 		default:
-			return &forbiddenError{"lacks_organization_role", required, roles}
+			return &forbiddenError{"lacks_organization_role", required, roles, []string{auth.ScopeOrganizationRoles}}
 		}
 	})
 }
@@ -212,7 +212,7 @@ func lacksPermission(need auth.Permission) error {
 	if need.Organization != "" {
 		required["organization"] = need.Organization
 	}
-	return &forbiddenError{"lacks_permission", gin.H{"permission": required}, need.Scopes}
+	return &forbiddenError{"lacks_permission", gin.H{"permission": required}, need.Scopes, need.Scopes}
 }
 
 // rights answers what a person may do: for guards, and for templates, so that both have the same answer. What can't be known is

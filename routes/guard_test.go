@@ -476,3 +476,22 @@ func TestTokenOrCookie(t *testing.T) {
 		t.Errorf("Logto away: %d %s", a.status, a.body)
 	}
 }
+
+// TestGuardWithoutSetting: what lets nobody pass because Logto is not asked for it is an error in the log, by the setting's name.
+func TestGuardWithoutSetting(t *testing.T) {
+	for path, setting := range map[string]string{
+		"/role": "roles in LOGTO_SCOPES", "/org": auth.ScopeOrganizations + " in LOGTO_SCOPES", "/org-role": auth.ScopeOrganizations + " in LOGTO_SCOPES",
+		"/permission": "LOGTO_RESOURCES",
+	} {
+		bare := newSite(t, guarded(func(set *setup) { set.client.Scopes, set.client.Resources = nil, nil }))
+		whole := newSite(t, guarded())
+		for s, level := range map[*site]string{bare: "ERROR", whole: "INFO"} {
+			b := s.signedIn(t, "grace")
+			b.want(b.get(path), 403, "")
+			lines := s.log.lines(t, "request")
+			if last := fmt.Sprint(lines[len(lines)-1]); !strings.Contains(last, "level:"+level) || strings.Contains(last, setting) != (s == bare) {
+				t.Errorf("%s: %s, want %s", path, last, level)
+			}
+		}
+	}
+}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/static"
 )
 
@@ -81,7 +80,7 @@ func (app App) identify(c *gin.Context) {
 	}
 	if err, failed := c.Value(failureKey).(error); failed {
 		attributes = append(attributes, slog.Any("error", err))
-		if c.Writer.Status() >= http.StatusInternalServerError || errors.Is(err, auth.ErrUnknownResource) { // a setting is missing
+		if c.Writer.Status() >= http.StatusInternalServerError || errors.Is(err, errSetting) {
 			level = slog.LevelError
 		}
 	}
