@@ -71,8 +71,8 @@ func TestBench(t *testing.T) {
 		row{name: "resident, after load: MiB", must: 30, goal: 30}
 	memory := row{name: fmt.Sprintf("Redis, of %d sessions: bytes for each", *sessions), must: 1900, goal: 1500}
 	rows := []*row{
-		{name: "home, signed in: µs, ÷ limit", ratio: true, must: 1.30, goal: 1.10, reached: 2.3},
-		{name: "home, signed out: µs, ÷ limit", ratio: true, must: 1.00, goal: 0.80, reached: 2.0},
+		{name: "home, signed in: µs, ÷ limit", ratio: true, must: 1.30, goal: 1.10, reached: 2.0},
+		{name: "home, signed out: µs, ÷ limit", ratio: true, must: 1.00, goal: 0.80, reached: 1.7},
 		{name: "user info as JSON: µs, ÷ limit", ratio: true, must: 1.80, goal: 1.50},
 		{name: "a whole sign-in: µs, ÷ limit", ratio: true, must: 1.15, goal: 1.08, reached: 1.5},
 	}
