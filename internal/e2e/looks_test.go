@@ -301,7 +301,11 @@ func (b *tab) check(page string) {
 // faults are what a machine finds wrong with a page's look.
 func (b *tab) faults() []string {
 	b.t.Helper()
-	own := within(b, chromedp.Evaluate[[]string](fmt.Sprintf(checkScript, b.mode.width, b.mode.lang)))
+	lang := b.mode.lang
+	if strings.HasPrefix(b.where(), b.site.provider) && lang != "th" { // a fork's languages are not the provider's
+		lang = "en"
+	}
+	own := within(b, chromedp.Evaluate[[]string](fmt.Sprintf(checkScript, b.mode.width, lang)))
 	return append(own, b.axe()...)
 }
 

@@ -67,7 +67,7 @@ func startCluster(t *testing.T) []*server {
 	nodes := make([]*server, 6)
 	create := []string{"--cluster", "create"}
 	for i := range nodes {
-		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", fmt.Sprint(freePort(t)),
+		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "4000", "--cluster-port", fmt.Sprint(freePort(t)),
 			"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
 		create = append(create, nodes[i].addr())
 	}
