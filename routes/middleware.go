@@ -128,6 +128,7 @@ func (app App) recover(c *gin.Context) {
 			switch {
 			case c.Writer.Written():
 			case app.Dev:
+				c.Set(failureKey, errPanic)
 				c.String(http.StatusInternalServerError, "panic: %v\n\n%s", cause, debug.Stack())
 			default:
 				app.fail(c, errPanic)

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,13 +137,21 @@ func (a *Assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body := f.plain
 	if short := f.gzip(); short != nil {
 		h.Set("Vary", "Accept-Encoding")
-		// Only a plain "gzip" is a yes, which is what browsers send; who sends a weight gets the file as it is.
-		accepted := strings.Split(strings.ReplaceAll(r.Header.Get("Accept-Encoding"), " ", ""), ",")
-		if slices.Contains(accepted, "gzip") {
+		if acceptsGzip(r) {
 			h.Set("Content-Encoding", "gzip")
 			body = short
 		}
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // a client that went away needs no answer
+}
+
+// acceptsGzip takes only a plain "gzip" for a yes, which is what browsers send; who sends a weight gets the file as it is.
+func acceptsGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		if strings.TrimSpace(coding) == "gzip" {
+			return true
+		}
+	}
+	return false
 }

@@ -161,12 +161,17 @@ func (c constants) parse(name, source string) (*template.Template, error) {
 	return template.New(name).Funcs(template.FuncMap{"count": c.count, "date": c.date, "provider": provider}).Parse(source)
 }
 
-// locate returns the fault of the file that has it, for the lines of a page put together are nobody's.
+// locate returns the fault of the file that has it, for the lines of a page put together are nobody's. A file may not be
+// complete alone: only the same fault counts.
 func (c constants) locate(folder fs.FS, err error) error {
+	what := func(err error) string {
+		parts := strings.Split(err.Error(), ": ")
+		return parts[len(parts)-1]
+	}
 	files, _ := fs.Glob(folder, "*/*.html") // the pattern is valid
 	for _, file := range files {
 		source, _ := fs.ReadFile(folder, file) // it was read before
-		if _, fault := c.parse(file, string(source)); fault != nil {
+		if _, fault := c.parse(file, string(source)); fault != nil && what(fault) == what(err) {
 			return fault
 		}
 	}

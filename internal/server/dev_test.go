@@ -24,6 +24,7 @@ func TestSource(t *testing.T) {
 		t.Fatal(messages, err)
 	}
 	page, style := filepath.Join(cfg.Server.SourceDir, "templates/pages/home.html"), filepath.Join(cfg.Server.SourceDir, "static/app.css")
+	header := filepath.Join(cfg.Server.SourceDir, "templates/partials/header.html")
 	home := func() (int, string) { return get(t, url+"/", "Accept", "text/html", "Accept-Language", "en") }
 	const title = `[[define "title"]]Home[[end]][[define "main"]]` + "\n"
 	for _, test := range []struct {
@@ -37,6 +38,7 @@ func TestSource(t *testing.T) {
 		{"one that names no message", page, title + `[[t "no.message"]][[end]]`, 500, []string{"home.html:2:", "no.message"}},
 		{"one with an open end", page, title + "{{if .User}}[[end]]", 500, []string{"pages/home.html:2:", "unexpected EOF"}},
 		{"one with an unknown function", page, title + "{{t `x`}}[[end]]", 500, []string{"pages/home.html:2:", `function "t" not defined`}},
+		{"a part of every page", header, "[[define \"header\"]]\n{{if .User}}[[end]]", 500, []string{"partials/header.html:2:", "unexpected EOF"}},
 		{"one without a title", page, `[[define "main"]][[end]]`, 500, []string{`home.html lacks [[define "title"]]`}},
 		{"messages that can't be read", messages[0], "nonsense", 500, []string{"en/" + filepath.Base(messages[0])}},
 		{"a style sheet", style, "/* new */", 200, []string{"/static/app."}},
