@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -251,9 +252,9 @@ func isResource(s string) bool {
 	return err == nil && u.IsAbs() && !strings.ContainsAny(s, "# ")
 }
 
-// isScope tells whether s is one scope token: printable ASCII but space, quote and backslash (RFC 6749 §3.3).
-func isScope(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r > '~' || r == '"' || r == '\\'
-	})
-}
+var (
+	isScope = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]+$`).MatchString // RFC 6749 §3.3
+	// isDirectSignIn tells whether text is what Logto's parameter direct_sign_in takes: a connector's target, or its ID.
+	isDirectSignIn = regexp.MustCompile(`^(social|sso):[^ :]+$`).MatchString
+	isLanguageTag  = regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString // it may be one (RFC 5646 §2.1)
+)

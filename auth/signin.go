@@ -132,19 +132,6 @@ func areAmong[S ~string](values []S, known ...S) bool {
 	return every(values, func(value S) bool { return slices.Contains(known, value) })
 }
 
-// isDirectSignIn tells whether text is what Logto's parameter direct_sign_in takes: a connector's target, or its ID.
-func isDirectSignIn(text string) bool {
-	method, target, _ := strings.Cut(text, ":")
-	return (method == "social" || method == "sso") && target != "" && !strings.ContainsAny(target, " :")
-}
-
-// isLanguageTag tells whether s may be one: letters, digits and hyphens (RFC 5646 §2.1).
-func isLanguageTag(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
-	})
-}
-
 // pendingSignIn is what a sign-in must remember until its callback.
 type pendingSignIn struct {
 	Began       int64         `json:"b"` // ms since 1970
