@@ -181,12 +181,7 @@ func (v *Verifier) getJSON(ctx context.Context, address string, bearer Secret, d
 	if err != nil {
 		return err
 	}
-	if claims, ok := document.(json.Unmarshaler); ok { // which looks at all of it itself
-		err = claims.UnmarshalJSON(body)
-	} else {
-		err = json.Unmarshal(body, document)
-	}
-	if err != nil {
+	if json.Unmarshal(body, document) != nil {
 		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
 	}
 	return nil

@@ -32,17 +32,13 @@ type Token struct {
 }
 
 // A TokenOption changes which token is asked for.
-type TokenOption func(*tokenRequest)
-
-type tokenRequest struct {
-	target
-	force bool
-}
+type TokenOption func(*target)
 
 // target is what an access token is for. The zero target is the opaque token for Logto itself.
 type target struct {
 	resource, organization string
 	scopes                 []string
+	force                  bool // Logto is asked, whatever is stored
 }
 
 // key names the target in the token record. Neither a resource nor an ID holds a space.
@@ -52,17 +48,17 @@ func (t target) key() string {
 
 // WithScopes asks for fewer scopes than were granted at sign-in.
 func WithScopes(scopes ...string) TokenOption {
-	return func(r *tokenRequest) { r.scopes = slices.Compact(slices.Sorted(slices.Values(scopes))) }
+	return func(t *target) { t.scopes = slices.Compact(slices.Sorted(slices.Values(scopes))) }
 }
 
 // WithOrganization asks for a resource's token within an organization: its scopes are those of the person's roles there.
 func WithOrganization(id string) TokenOption {
-	return func(r *tokenRequest) { r.organization = cmp.Or(id, " ") } // none is refused: it would be a token within none
+	return func(t *target) { t.organization = cmp.Or(id, " ") } // none is refused: it would be a token within none
 }
 
 // ForceRefresh asks Logto even if there is a token that has not expired, for example after a role has changed.
 func ForceRefresh() TokenOption {
-	return func(r *tokenRequest) { r.force = true }
+	return func(t *target) { t.force = true }
 }
 
 // AccessToken returns a token for an API resource of Config.Resources, or, for "", the opaque one for Logto's
@@ -75,14 +71,14 @@ func ForceRefresh() TokenOption {
 // ErrSignInRequired ends the session, if Logto said so.
 func (s *Session) AccessToken(ctx context.Context, resource string, options ...TokenOption) (_ Token, err error) {
 	defer wrap(&err, "access token")
-	request := tokenRequest{target: target{resource: resource}}
+	t := target{resource: resource}
 	for _, option := range options {
-		option(&request)
+		option(&t)
 	}
-	if err := s.client.allowed(request.target); err != nil {
+	if err := s.client.allowed(t); err != nil {
 		return Token{}, err
 	}
-	return s.token(ctx, request.target, request.force)
+	return s.token(ctx, t)
 }
 
 // OrganizationToken returns a token within an organization, whose audience is the organization itself. It needs
@@ -146,12 +142,12 @@ func (c *Client) allowed(t target) error {
 
 // token returns a usable token: the stored one, or a new one. Only the holder of the session's lock refreshes; who
 // waited for it looks again first. docs/how-it-works.md#refresh has a picture.
-func (s *Session) token(ctx context.Context, t target, force bool) (Token, error) {
+func (s *Session) token(ctx context.Context, t target) (Token, error) {
 	before, err := s.read(ctx)
 	if err != nil {
 		return Token{}, err
 	}
-	if old := before.Access[t.key()]; !force && old.usable(time.Now()) {
+	if old := before.Access[t.key()]; !t.force && old.usable(time.Now()) {
 		return old.token(), nil
 	}
 	// A request that is over need not wait for the lock any longer; but once it has it, it must go on to the end, for
@@ -172,7 +168,7 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 	if err != nil {
 		return Token{}, err
 	}
-	if now := r.Access[t.key()]; now.usable(time.Now()) && (!force || now.Value != before.Access[t.key()].Value) {
+	if now := r.Access[t.key()]; now.usable(time.Now()) && (!t.force || now.Value != before.Access[t.key()].Value) {
 		return now.token(), nil // somebody else has refreshed meanwhile
 	}
 	token, err := s.refresh(ctx, held, t, r)
@@ -186,9 +182,7 @@ func (s *Session) token(ctx context.Context, t target, force bool) (Token, error
 func (s *Session) dropOrganization(held context.Context, id string) error {
 	return s.update(held, func(r *record) error {
 		maps.DeleteFunc(r.Access, func(key string, _ storedToken) bool {
-			_, rest, _ := strings.Cut(key, " ")
-			within, _, _ := strings.Cut(rest, " ")
-			return within == id
+			return strings.Split(key, " ")[1] == id
 		})
 		return nil
 	})

@@ -17,14 +17,14 @@ func (s *Session) FetchUserInfo(ctx context.Context) (info UserInfo, err error) 
 	if err != nil {
 		return info, err
 	}
-	token, err := s.token(ctx, target{}, false)
+	token, err := s.token(ctx, target{})
 	if err != nil {
 		return info, err
 	}
 	info, err = s.client.userInfo(ctx, person.Subject, token.Value)
 	if answered(err).Status == http.StatusUnauthorized {
 		// Revoked before its time; the refresh tells whether the whole grant is.
-		if token, err = s.token(ctx, target{}, true); err != nil {
+		if token, err = s.token(ctx, target{force: true}); err != nil {
 			return info, err
 		}
 		info, err = s.client.userInfo(ctx, person.Subject, token.Value)
