@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 )
 
@@ -24,22 +23,23 @@ const (
 
 // provider is what Logto's discovery document says (OpenID Connect Discovery 1.0 §3).
 type provider struct {
-	Issuer                string   `json:"issuer"`
-	AuthorizationEndpoint string   `json:"authorization_endpoint"`
-	TokenEndpoint         string   `json:"token_endpoint"`
-	UserinfoEndpoint      string   `json:"userinfo_endpoint"`
-	RevocationEndpoint    string   `json:"revocation_endpoint"`
-	EndSessionEndpoint    string   `json:"end_session_endpoint"`
-	JWKSURI               string   `json:"jwks_uri"`
-	SigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
-	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
+	Issuer                string `json:"issuer"`
+	AuthorizationEndpoint string `json:"authorization_endpoint"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	UserinfoEndpoint      string `json:"userinfo_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	EndSessionEndpoint    string `json:"end_session_endpoint"`
+	JWKSURI               string `json:"jwks_uri"`
+	IssParameter          bool   `json:"authorization_response_iss_parameter_supported"`
+
+	SigningAlgs []jose.SignatureAlgorithm `json:"id_token_signing_alg_values_supported"`
 }
 
 // asymmetric are the signature algorithms accepted at all, whatever discovery announces: none of them lets a public
 // key, or the application's secret, pass for a signing key.
-var asymmetric = []string{
-	oidc.ES256, oidc.ES384, oidc.ES512, oidc.RS256, oidc.RS384, oidc.RS512,
-	oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+var asymmetric = []jose.SignatureAlgorithm{
+	jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.RS384, jose.RS512,
+	jose.PS256, jose.PS384, jose.PS512, jose.EdDSA,
 }
 
 func (v *Verifier) newProviderCache() *cached[*provider] {
@@ -73,7 +73,7 @@ func (p *provider) complete() error {
 			return fmt.Errorf("discovery: %w: %s is missing or not of the issuer's origin", ErrProvider, field)
 		}
 	}
-	p.SigningAlgs = slices.DeleteFunc(p.SigningAlgs, func(alg string) bool { return !slices.Contains(asymmetric, alg) })
+	p.SigningAlgs = slices.DeleteFunc(p.SigningAlgs, func(alg jose.SignatureAlgorithm) bool { return !slices.Contains(asymmetric, alg) })
 	if len(p.SigningAlgs) == 0 {
 		return fmt.Errorf("discovery: %w: no usable signature algorithm", ErrProvider)
 	}
@@ -123,18 +123,14 @@ func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
 //
 // A stranger's token that names a known key and was not signed by it is refused at once. For one that came from the token
 // endpoint, the keys are fetched all the same: the new key may have an old one's name.
-func (v *Verifier) verifySignature(ctx context.Context, raw string, h header, who caller) ([]byte, error) {
-	announced := func(p *provider) bool { return slices.Contains(p.SigningAlgs, h.Algorithm) }
+func (v *Verifier) verifySignature(ctx context.Context, jws *jose.JSONWebSignature, h jose.Header, who caller) ([]byte, error) {
+	announced := func(p *provider) bool { return slices.Contains(p.SigningAlgs, jose.SignatureAlgorithm(h.Algorithm)) }
 	p, err := v.provider.find(ctx, who, announced)
 	if err != nil {
 		return nil, err
 	}
 	if !announced(p) {
 		return nil, fmt.Errorf("%w: algorithm %q is not announced", ErrInvalidToken, printable(h.Algorithm))
-	}
-	jws, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(h.Algorithm)})
-	if err != nil {
-		return nil, fmt.Errorf("%w: not a signed JWT", ErrInvalidToken)
 	}
 	var payload []byte
 	verifies := func(key jose.JSONWebKey) bool { // go-jose refuses a key whose kind is not the algorithm's
@@ -144,7 +140,7 @@ func (v *Verifier) verifySignature(ctx context.Context, raw string, h header, wh
 	}
 	isVerified := false
 	_, err = v.keys.find(ctx, who, func(keys []jose.JSONWebKey) bool {
-		keys = h.fitting(keys)
+		keys = fitting(h, keys)
 		isVerified = slices.ContainsFunc(keys, verifies)
 		return isVerified || who == strangers && h.KeyID != "" && len(keys) > 0
 	})
@@ -159,7 +155,7 @@ func (v *Verifier) verifySignature(ctx context.Context, raw string, h header, wh
 
 // fitting returns the keys that may have signed the token: those of its kid, or all of them if it names none (OpenID Connect
 // Core §10.1), and of its algorithm.
-func (h header) fitting(keys []jose.JSONWebKey) []jose.JSONWebKey {
+func fitting(h jose.Header, keys []jose.JSONWebKey) []jose.JSONWebKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(key jose.JSONWebKey) bool {
 		return h.KeyID != "" && h.KeyID != key.KeyID || key.Algorithm != "" && key.Algorithm != h.Algorithm
 	})

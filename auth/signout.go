@@ -72,12 +72,12 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 // isHint reports whether Logto would take the ID token as a hint. If it has withdrawn the key since, it answers an error
 // that leads nowhere; the client ID alone leads back.
 func (c *Client) isHint(ctx context.Context, r record) bool {
-	h, err := parseHeader(r.IDTokenHeader + "..")
+	_, header, err := parse(r.idToken())
 	if err != nil {
 		return false
 	}
 	keys, err := c.keys.within(ctx, recent)
-	return err == nil && len(h.fitting(keys)) > 0
+	return err == nil && len(fitting(header, keys)) > 0
 }
 
 // retryRevocation is how long after a failure revoking is tried once more.
