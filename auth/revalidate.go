@@ -36,35 +36,25 @@ func (s *Session) revalidate(ctx context.Context) {
 	if !s.client.outage.mayTry() {
 		return
 	}
-	done := make(chan struct{})
-	var asking atomic.Bool
+	waiting, stopWaiting := context.WithTimeout(ctx, revalidateWait)
+	defer stopWaiting()
 	started := s.client.revalidations.run(ctx, "revalidation", func(ctx context.Context) error {
-		defer close(done)
+		defer stopWaiting()
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		err := s.ask(ctx, &asking)
+		err := s.ask(ctx)
 		if errors.Is(err, ErrSignInRequired) || errors.Is(err, ErrNotAuthenticated) {
 			return nil // which the page says
 		}
 		return err
 	})
-	if !started {
-		return
-	}
-	timer := time.NewTimer(revalidateWait)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	case <-timer.C:
-		if asking.Load() { // and not waiting for the storage
-			s.client.outage.note(true)
-		}
+	if started {
+		<-waiting.Done()
 	}
 }
 
-// ask asks if nobody else does, or just has. It sets asking for as long as Logto is asked.
-func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
+// ask asks if nobody else does, or just has. A Logto that takes longer than a page waits counts as down until it answers.
+func (s *Session) ask(ctx context.Context) error {
 	pause := min(revalidatePause, cmp.Or(s.client.config.Revalidate, revalidatePause))
 	held, release, err := s.storage.TryLock(ctx, pause)
 	if err != nil || held == nil {
@@ -77,8 +67,8 @@ func (s *Session) ask(ctx context.Context, asking *atomic.Bool) error {
 		s.client.outage.leave()
 		return err
 	}
-	asking.Store(true)
-	defer asking.Store(false)
+	slow := time.AfterFunc(revalidateWait, func() { s.client.outage.note(true) })
+	defer slow.Stop()
 	if r.RefreshToken == "" {
 		err = s.askUserInfo(ctx, held, r)
 	} else {
@@ -122,26 +112,24 @@ func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
 }
 
 // outage is what one instance knows of Logto's being down: then only one request tries, from time to time.
-type outage struct{ next atomic.Int64 } // when to try, in Unix nanoseconds; zero: it is not down
+type outage struct{ next atomic.Pointer[time.Time] } // when to try; nil: it is not down
 
 func (o *outage) mayTry() bool {
-	next, now := o.next.Load(), time.Now()
-	left := time.Duration(next - now.UnixNano())
-	waits := next != 0 && 0 < left && left <= revalidatePause // more: the clock was set back
-	return next == 0 || !waits && o.next.CompareAndSwap(next, now.Add(revalidatePause).UnixNano())
+	next := o.next.Load()
+	return next == nil || !time.Now().Before(*next) && o.next.CompareAndSwap(next, new(time.Now().Add(revalidatePause)))
 }
 
 // leave gives the try to the next one: this one had nothing to ask.
 func (o *outage) leave() {
-	if next := o.next.Load(); next != 0 {
-		o.next.CompareAndSwap(next, time.Now().UnixNano())
+	if next := o.next.Load(); next != nil {
+		o.next.CompareAndSwap(next, new(time.Now()))
 	}
 }
 
 func (o *outage) note(down bool) {
-	next := int64(0)
+	var next *time.Time
 	if down {
-		next = time.Now().Add(revalidatePause).UnixNano()
+		next = new(time.Now().Add(revalidatePause))
 	}
 	o.next.Store(next)
 }

@@ -62,22 +62,21 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 	if errors.Is(err, ErrProvider) {
 		return "", fmt.Errorf("sign out: %w", err)
 	}
-	hint := ""
-	if s.client.isHint(ctx, r) {
-		hint = r.idToken()
-	}
-	return s.client.endSessionURL(p, hint, options), nil
+	return s.client.endSessionURL(p, s.client.hint(ctx, r), options), nil
 }
 
-// isHint reports whether Logto would take the ID token as a hint. If it has withdrawn the key since, it answers an error
+// hint returns the ID token if Logto would take it as a hint, else "". If it has withdrawn the key since, it answers an error
 // that leads nowhere; the client ID alone leads back.
-func (c *Client) isHint(ctx context.Context, r record) bool {
-	_, header, err := parse(r.idToken())
-	if err != nil {
-		return false
+func (c *Client) hint(ctx context.Context, r record) string {
+	idToken := r.idToken()
+	_, header, err := parse(idToken)
+	if err != nil || len(idToken) > maxHint {
+		return ""
 	}
-	keys, err := c.keys.within(ctx, recent)
-	return err == nil && len(fitting(header, keys)) > 0
+	if keys, err := c.keys.within(ctx, recent); err != nil || len(fitting(header, keys)) == 0 {
+		return ""
+	}
+	return idToken
 }
 
 // retryRevocation is how long after a failure revoking is tried once more.
@@ -157,9 +156,6 @@ func (c *Client) endSessionURL(p *provider, hint string, options SignOutOptions)
 		return options.PostLogoutRedirectURI
 	}
 	query := address.Query()
-	if len(hint) > maxHint {
-		hint = ""
-	}
 	setAll(query, map[string]string{
 		"client_id":                c.config.AppID,
 		"post_logout_redirect_uri": options.PostLogoutRedirectURI,
