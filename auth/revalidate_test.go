@@ -169,11 +169,15 @@ func TestRevalidationOfMany(t *testing.T) {
 	})
 }
 
-// TestRevalidationHangs: a Logto that does not answer ends nothing. The first page waits two seconds, those after it not at
-// all, until it is tried again; and a token that came late is not lost.
+// TestRevalidationHangs: a Logto that does not answer ends nothing. The first page waits two seconds, those after it, of other
+// sessions too, not at all, until it is tried again; and a token that came late is not lost.
 func TestRevalidationHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newApp(t, revalidating, rotating)
+		a.signIn(t)
+		other := a.storage
+		a.storage = &storage{}
+		a.request()
 		a.signIn(t)
 		a.rename("Countess")
 		a.idp.On(authtest.Token, authtest.DelayAnswer(8*time.Second))
@@ -187,6 +191,11 @@ func TestRevalidationHangs(t *testing.T) {
 		}
 		if got := waits(); got != 2*time.Second {
 			t.Errorf("the first page waited %v", got)
+		}
+		time.Sleep(time.Millisecond)
+		began := time.Now()
+		if _, err := a.client.Session(other).Person(t.Context()); err != nil || time.Since(began) != 0 {
+			t.Errorf("a page of another session waited %v, %v", time.Since(began), err)
 		}
 		for range 6 {
 			if got := waits(); got != 0 {
