@@ -69,7 +69,7 @@ func (s *Session) SignOut(ctx context.Context, options SignOutOptions) (string, 
 // that leads nowhere; the client ID alone leads back.
 func (c *Client) hint(ctx context.Context, r record) string {
 	idToken := r.idToken()
-	_, header, err := parse(idToken)
+	_, header, err := parseToken(idToken)
 	if err != nil || len(idToken) > maxHint {
 		return ""
 	}

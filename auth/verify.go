@@ -65,7 +65,7 @@ const (
 // A failure is ErrInvalidToken if it is the token's fault, ErrProvider if Logto's keys can't be had. types are the allowed
 // values of typ, in lower case; "" is none.
 func (v *Verifier) verify(ctx context.Context, raw, audience string, from caller, types ...string) ([]byte, *oidc.IDToken, error) {
-	jws, header, err := parse(raw)
+	jws, header, err := parseToken(raw)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,8 +89,8 @@ func (v *Verifier) verify(ctx context.Context, raw, audience string, from caller
 	return payload, token, v.check(payload, audience)
 }
 
-// parse reads a JWT and what it says about its signature (RFC 7515 §4.1), if it is of an algorithm that is accepted at all.
-func parse(raw string) (*jose.JSONWebSignature, jose.Header, error) {
+// parseToken reads a JWT and what it says about its signature (RFC 7515 §4.1), if it is of an algorithm that is accepted at all.
+func parseToken(raw string) (*jose.JSONWebSignature, jose.Header, error) {
 	first, _, _ := strings.Cut(raw, ".")
 	if len(raw) > maxToken || len(first) > maxHeader {
 		return nil, jose.Header{}, fmt.Errorf("%w: too long", ErrInvalidToken)
