@@ -7,10 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"time"
-
-	"github.com/coreos/go-oidc/v3/oidc"
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
 // CallbackResult is what became of a sign-in.
@@ -69,7 +65,7 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if err != nil {
 		return claims, err
 	}
-	raw, _ := token.Extra("id_token").(string)
+	raw := token.IDToken.Value()
 	if raw == "" {
 		return claims, fmt.Errorf("%w: no ID token came", ErrInvalidToken)
 	}
@@ -80,7 +76,7 @@ func (s *Session) finishSignIn(ctx context.Context, query url.Values, pending pe
 	if err := s.client.checkAuthentication(claims, pending); err != nil {
 		return IDTokenClaims{}, fmt.Errorf("ID token: %w", err)
 	}
-	access := map[string]storedToken{target{}.key(): stored(token)}
+	access := map[string]storedToken{target{}.key(): token.stored()}
 	r := record{asked: time.Now(), RefreshToken: token.RefreshToken, Access: access}
 	r.setIDToken(raw)
 	return claims, s.start(ctx, claims, r, pending)
@@ -184,24 +180,4 @@ func (c *Client) checkResponse(p *provider, query url.Values) error {
 		return fmt.Errorf("%w: no code", ErrInvalidCallback)
 	}
 	return nil
-}
-
-// requestToken asks the token endpoint. x/oauth2's own exchange and refresh have no place for Logto's parameters; its client
-// credentials grant lets them be set, and the grant type with them. The authentication style is fixed: to detect it, x/oauth2
-// would repeat a failed request and so spend a code or a refresh token twice.
-func (c *Client) requestToken(ctx context.Context, p *provider, step string, form url.Values) (token *oauth2.Token, err error) {
-	defer wrap(&err, step)
-	ctx = oidc.ClientContext(ctx, c.http)
-	err = c.withSecret(func(secret string) (err error) {
-		config := clientcredentials.Config{
-			ClientID:       c.config.AppID,
-			ClientSecret:   secret,
-			TokenURL:       p.TokenEndpoint,
-			AuthStyle:      oauth2.AuthStyleInHeader,
-			EndpointParams: form,
-		}
-		token, err = config.Token(ctx)
-		return providerError(ctx, err)
-	})
-	return token, err
 }

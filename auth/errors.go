@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
-
-	"golang.org/x/oauth2"
 )
 
 // What a caller may act on; test with errors.Is. Failures of the Storage come through as they are, wrapped.
@@ -133,26 +131,6 @@ func printable(s any) string {
 		return string(runes[:300]) + "…"
 	}
 	return text
-}
-
-// providerError gives what a library says of a failed call one of our two shapes: an *OAuthError if Logto answered with
-// one, else a wrapped ErrProvider. The body of an answer goes no further.
-func providerError(ctx context.Context, err error) error {
-	answer, isAnswer := errors.AsType[*oauth2.RetrieveError](err)
-	_, isNetwork := errors.AsType[net.Error](err)
-	switch {
-	case err == nil:
-		return nil
-	case isAnswer && answer.Response.StatusCode != http.StatusOK:
-		return oauthError(answer.Response.StatusCode, answer.Body)
-	case isAnswer:
-		return fmt.Errorf("%w: an error under status 200", ErrProvider)
-	case ctx.Err() != nil: // some libraries drop it from the chain
-		return fmt.Errorf("%w: %w", ErrProvider, ctx.Err())
-	case isNetwork:
-		return fmt.Errorf("%w: %w", ErrProvider, err)
-	}
-	return fmt.Errorf("%w: %s", ErrProvider, printable(err.Error()))
 }
 
 // isOutage tells whether Logto gave no answer, or one that says it can't.

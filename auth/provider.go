@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -47,7 +48,7 @@ func (v *Verifier) newProviderCache() *cached[*provider] {
 	return newCached(time.Hour, 24*time.Hour, func(ctx context.Context) (*provider, error) {
 		// Not go-oidc's NewProvider, which puts the body of a refusal into its error.
 		var p provider
-		if err := v.getJSON(ctx, v.issuer+"/.well-known/openid-configuration", "", &p); err != nil {
+		if err := v.get(ctx, v.issuer+"/.well-known/openid-configuration", "", &p); err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
 		if p.Issuer != v.issuer { // Discovery §4.3
@@ -101,7 +102,7 @@ func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
 		var set struct {
 			Keys []json.RawMessage `json:"keys"`
 		}
-		if err := v.getJSON(ctx, p.JWKSURI, "", &set); err != nil {
+		if err := v.get(ctx, p.JWKSURI, "", &set); err != nil {
 			return nil, err
 		}
 		for _, raw := range set.Keys {
@@ -161,43 +162,52 @@ func fitting(h jose.Header, keys []jose.JSONWebKey) []jose.JSONWebKey {
 	})
 }
 
-// getJSON reads what an address of Logto's answers, with a bearer token if one is given.
-func (v *Verifier) getJSON(ctx context.Context, address string, bearer Secret, document any) error {
+// get reads what an address of Logto's answers into a document, with a bearer token if one is given.
+func (v *Verifier) get(ctx context.Context, address string, bearer Secret, document any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Accept", "application/json")
 	if bearer != "" {
 		request.Header.Set("Authorization", "Bearer "+string(bearer))
 	}
-	body, err := v.answer(request)
-	if err != nil {
-		return err
+	return v.call(request, document)
+}
+
+// post sends a form as the application, and reads what is answered into a document, if there is one.
+func (c *Client) post(ctx context.Context, address string, form url.Values, document any) error {
+	return c.withSecret(func(secret string) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
+		return c.call(request, document)
+	})
+}
+
+// call makes a request to Logto. An answer other than 200 is an *OAuthError.
+func (v *Verifier) call(request *http.Request, document any) error {
+	request.Header.Set("Accept", "application/json")
+	var body []byte
+	response, err := v.http.Do(request)
+	if err == nil {
+		defer response.Body.Close()
+		body, err = io.ReadAll(response.Body)
 	}
-	if json.Unmarshal(body, document) != nil {
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrProvider, cmp.Or(request.Context().Err(), err)) // Err, for err may be the context's cause
+	}
+	if response.StatusCode != http.StatusOK {
+		return oauthError(response.StatusCode, body)
+	}
+	if document != nil && json.Unmarshal(body, document) != nil {
 		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
 	}
 	return nil
-}
-
-// answer returns the body that Logto answers with. An answer other than 200 is an *OAuthError.
-func (v *Verifier) answer(request *http.Request) ([]byte, error) {
-	response, err := v.http.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProvider, err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProvider, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, oauthError(response.StatusCode, body)
-	}
-	return body, nil
 }
 
 // newHTTPClient sends requests for Endpoint to InternalEndpoint instead, if there is one, under the same Host. It fails the

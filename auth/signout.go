@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -134,20 +133,11 @@ func (c *Client) revoke(ctx context.Context, p *provider, r record) error {
 	if token == "" || p.RevocationEndpoint == "" {
 		return nil
 	}
-	form := url.Values{"token": {token}, "token_type_hint": {kind}}
-	return c.withSecret(func(secret string) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.RevocationEndpoint, strings.NewReader(form.Encode()))
-		if err != nil {
-			return err
-		}
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.SetBasicAuth(url.QueryEscape(c.config.AppID), url.QueryEscape(secret)) // RFC 6749 §2.3.1
-		_, err = c.answer(request)
-		if answered(err).Status >= http.StatusInternalServerError {
-			return fmt.Errorf("%w: %w", ErrProvider, err)
-		}
-		return err
-	})
+	err := c.post(ctx, p.RevocationEndpoint, url.Values{"token": {token}, "token_type_hint": {kind}}, nil)
+	if answered(err).Status >= http.StatusInternalServerError {
+		return fmt.Errorf("%w: %w", ErrProvider, err)
+	}
+	return err
 }
 
 func (c *Client) endSessionURL(p *provider, hint string, options SignOutOptions) string {

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/oauth2"
 )
 
 const (
@@ -264,10 +263,10 @@ func (s *Session) saveRotated(ctx, held context.Context, used, rotated string) e
 // adopt takes over what a refresh brought, unless somebody was faster. An ID token among it must be of the same person and
 // application as before (OpenID Connect Core §12.2), or else nothing of the answer is used; if it is another person's,
 // the session ends.
-func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token, used record) (_ Token, err error) {
+func (s *Session) adopt(ctx, held context.Context, t target, token tokenAnswer, used record) (_ Token, err error) {
 	var claims IDTokenClaims
 	var names []Organization
-	raw, _ := token.Extra("id_token").(string)
+	raw := token.IDToken.Value()
 	if raw != "" {
 		if claims, err = s.client.verifyIDToken(ctx, raw, token.AccessToken, ""); err != nil {
 			return Token{}, fmt.Errorf("ID token of a refresh: %w", err)
@@ -276,7 +275,7 @@ func (s *Session) adopt(ctx, held context.Context, t target, token *oauth2.Token
 			names = s.client.organizationNames(ctx, claims, used.person, Secret(token.AccessToken))
 		}
 	}
-	fresh := stored(token)
+	fresh := token.stored()
 	err = s.update(held, func(r *record) error {
 		if r.RefreshToken != used.RefreshToken {
 			return nil
@@ -328,9 +327,9 @@ func (p Profile) sameRights(q IDTokenClaims) bool {
 }
 
 // refresh is the request (RFC 6749 §6, with RFC 8707's resource and Logto's organization_id).
-func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, t target) (*oauth2.Token, error) {
+func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, t target) (tokenAnswer, error) {
 	if refreshToken == "" {
-		return nil, fmt.Errorf("%w: no refresh token", ErrSignInRequired)
+		return tokenAnswer{}, fmt.Errorf("%w: no refresh token", ErrSignInRequired)
 	}
 	parameters := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}}
 	setAll(parameters, map[string]string{
@@ -346,17 +345,35 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 	return token, err
 }
 
-// stored gives a token that came just now the times until which it is used.
-func stored(token *oauth2.Token) storedToken {
-	now := time.Now()
-	life := unknownLife
-	if !token.Expiry.IsZero() {
-		life = token.Expiry.Sub(now)
+// tokenAnswer is what the token endpoint answers (RFC 6749 §5.1).
+type tokenAnswer struct {
+	AccessToken  string         `json:"access_token"`
+	RefreshToken string         `json:"refresh_token"`
+	IDToken      Claim[string]  `json:"id_token"`
+	Scope        Claim[string]  `json:"scope"`
+	ExpiresIn    Claim[float64] `json:"expires_in"` // in seconds
+	Error        Claim[string]  `json:"error"`      // there must be none
+}
+
+// requestToken asks the token endpoint. x/oauth2 has no place for what Logto wants at a refresh.
+func (c *Client) requestToken(ctx context.Context, p *provider, step string, form url.Values) (token tokenAnswer, err error) {
+	defer wrap(&err, step)
+	err = c.post(ctx, p.TokenEndpoint, form, &token)
+	if err == nil && (token.AccessToken == "" || !token.Error.IsZero()) {
+		err = fmt.Errorf("%w: an error under status 200", ErrProvider)
 	}
-	scope, _ := token.Extra("scope").(string)
+	return token, err
+}
+
+// stored gives a token that came just now the times until which it is used.
+func (t tokenAnswer) stored() storedToken {
+	now, life := time.Now(), unknownLife
+	if seconds := t.ExpiresIn.Value(); seconds != 0 {
+		life = time.Duration(min(seconds, math.MaxInt32)) * time.Second
+	}
 	return storedToken{
-		Value:   token.AccessToken,
-		Scope:   scope,
+		Value:   t.AccessToken,
+		Scope:   t.Scope.Value(),
 		Expires: now.Add(life).Unix(),
 		Renew:   now.Add(life - min(renewEarly, life/5)).Unix(),
 	}

@@ -53,7 +53,7 @@ func (c *Client) userInfo(ctx context.Context, subject string, token Secret) (Us
 	var info UserInfo
 	p, err := c.provider.get(ctx)
 	if err == nil {
-		err = c.getJSON(ctx, p.UserinfoEndpoint, token, &info)
+		err = c.get(ctx, p.UserinfoEndpoint, token, &info)
 	}
 	if err == nil && (info.Subject == "" || info.Subject != subject) {
 		err = fmt.Errorf("%w: user info of another sub", ErrInvalidToken)
