@@ -32,18 +32,13 @@ func (u *User) Claims() IDTokenClaims {
 
 // User returns who is signed in. [ErrNotAuthenticated] if nobody is.
 func (s *Session) User(ctx context.Context) (*User, error) {
-	var person Person
-	identity, err := s.current(ctx)
-	if err == nil {
-		person, err = s.personOf(identity)
-	}
+	r, err := s.current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	active, _ := person.ActiveOrganization()
-	return &User{Subject: person.Subject, Organization: active, claims: sync.OnceValue(func() (claims IDTokenClaims) {
-		_, _, payload := splitIdentity(identity)
-		_ = claims.UnmarshalJSON(payload) // it was read before, when it was verified
+	active, _ := r.person.ActiveOrganization()
+	return &User{Subject: r.person.Subject, Organization: active, claims: sync.OnceValue(func() IDTokenClaims {
+		claims, _ := r.claims() // it was read before, when it was verified
 		return claims
 	})}, nil
 }

@@ -23,9 +23,9 @@ type Session struct {
 	storage Storage
 	asked   sync.Once // at most once in a request
 
-	mu       sync.Mutex
-	identity []byte // that was read last
-	person   Person // of whom it tells
+	mu     sync.Mutex
+	line   []byte // of the identity that was read last
+	person Person // of whom it tells
 }
 
 // IsAuthenticated reports whether somebody is signed in.
@@ -58,29 +58,19 @@ type Person struct {
 
 // Person takes a fraction of the time of [Session.IDTokenClaims]. [ErrNotAuthenticated] if nobody is signed in.
 func (s *Session) Person(ctx context.Context) (Person, error) {
-	identity, err := s.current(ctx)
-	if err != nil {
-		return Person{}, err
-	}
-	person, err := s.personOf(identity)
-	person.Organizations = slices.Clone(person.Organizations) // the caller's own
-	return person, err
+	r, err := s.current(ctx)
+	r.person.Organizations = slices.Clone(r.person.Organizations) // the caller's own
+	return r.person, err
 }
 
 // current returns the identity, after asking Logto if that is due.
-func (s *Session) current(ctx context.Context) ([]byte, error) {
-	identity, err := s.storage.Identity(ctx)
-	if asked, _, _ := splitIdentity(identity); err == nil && identity != nil && s.client.isDue(asked, s.storage) {
+func (s *Session) current(ctx context.Context) (record, error) {
+	r, err := s.identity(ctx, nil)
+	if err == nil && s.client.isDue(r.asked, s.storage) {
 		s.asked.Do(func() { s.revalidate(ctx) })
-		identity, err = s.storage.Identity(ctx)
+		r, err = s.identity(ctx, nil)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read identity: %w", err)
-	}
-	if identity == nil {
-		return nil, ErrNotAuthenticated
-	}
-	return identity, nil
+	return r, err
 }
 
 // record is both records of a session. The identity is three lines: when Logto was asked last, the [Person], and the payload of
@@ -136,37 +126,34 @@ var errUnreadable = errors.New("unreadable session")
 
 var newline = []byte("\n")
 
-func splitIdentity(identity []byte) (asked time.Time, person, payload []byte) {
-	line, rest, _ := bytes.Cut(identity, newline)
-	person, payload, _ = bytes.Cut(rest, newline)
-	seconds, _ := strconv.ParseInt(string(line), 10, 64) // what is no number was asked never
-	return time.Unix(seconds, 0), person, payload
-}
-
-// personOf decodes the person only once for all who ask in a request: their slices are not to be written to.
-func (s *Session) personOf(identity []byte) (person Person, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.identity != nil && bytes.Equal(identity, s.identity) {
-		return s.person, nil
-	}
-	_, line, _ := splitIdentity(identity)
-	if err := json.Unmarshal(line, &person); err != nil {
-		return Person{}, fmt.Errorf("read identity: %w", err)
-	}
-	s.identity, s.person = identity, person
-	return person, nil
-}
-
-// parse reads what can be read, also with an error.
+// parse reads what can be read, also with an error. tokens may be nil: they are not looked at.
 func (s *Session) parse(identity, tokens []byte) (record, error) {
-	asked, _, payload := splitIdentity(identity)
-	person, err := s.personOf(identity)
-	r := record{asked: asked, person: person, payload: payload, Access: map[string]storedToken{}}
-	if err := errors.Join(err, json.Unmarshal(tokens, &r)); err != nil {
+	asked, rest, _ := bytes.Cut(identity, newline)
+	line, payload, _ := bytes.Cut(rest, newline)
+	seconds, _ := strconv.ParseInt(string(asked), 10, 64) // what is no number was asked never
+	person, err := s.personOf(line)
+	r := record{asked: time.Unix(seconds, 0), person: person, payload: payload}
+	if tokens != nil {
+		r.Access = map[string]storedToken{}
+		err = errors.Join(err, json.Unmarshal(tokens, &r))
+	}
+	if err != nil {
 		return r, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return r, nil
+}
+
+// personOf decodes the person only once for all who ask in a request: their slices are not to be written to.
+func (s *Session) personOf(line []byte) (person Person, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.line == nil || !bytes.Equal(line, s.line) {
+		if err := json.Unmarshal(line, &person); err != nil {
+			return Person{}, err
+		}
+		s.line, s.person = line, person
+	}
+	return s.person, nil
 }
 
 func (r record) encode() (identity, tokens []byte, err error) {
@@ -182,11 +169,19 @@ func (s *Session) read(ctx context.Context) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("read tokens: %w", err)
 	}
+	if tokens == nil {
+		return record{}, ErrNotAuthenticated
+	}
+	return s.identity(ctx, tokens)
+}
+
+// identity reads the record that every page reads, beside the tokens if they were read.
+func (s *Session) identity(ctx context.Context, tokens []byte) (record, error) {
 	identity, err := s.storage.Identity(ctx)
 	if err != nil {
 		return record{}, fmt.Errorf("read identity: %w", err)
 	}
-	if identity == nil || tokens == nil {
+	if identity == nil {
 		return record{}, ErrNotAuthenticated
 	}
 	return s.parse(identity, tokens)
