@@ -14,8 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
-	"github.com/nicksnyder/go-i18n/v2/i18n"
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/text/feature/plural"
 	"golang.org/x/text/language"
@@ -39,77 +39,103 @@ type Catalog struct {
 
 // table is one language.
 type table struct {
-	tag       language.Tag
-	messages  map[string]message
-	localizer *i18n.Localizer
+	tag      language.Tag
+	messages map[string]message
 }
 
 // message is what is known of one at start-up: most take no value, so that their text can be given out as it stands.
 type message struct {
-	text   string
-	forms  [plural.Many + 1]string // of it, where they differ
+	forms  [plural.Many + 1]string // most have the other alone
 	takes  string                  // {{.}} if it takes a value, {{ if that has parts
-	plural bool                    // it takes a number
+	plural bool                    // it takes a number, which selects the form
 }
 
 // Load reads the messages of the folder. A message that not every language has is an error, and so is one that is there twice.
 func Load(folder fs.FS) (*Catalog, error) {
-	bundle := i18n.NewBundle(language.English)
-	bundle.RegisterUnmarshalFunc("toml", unmarshal)
 	names, err := fs.Glob(folder, "*/*.toml")
 	if err != nil {
 		return nil, fmt.Errorf("list messages: %w", err)
 	}
 	c := &Catalog{tables: make(map[string]table)}
 	for _, name := range names {
-		data, err := fs.ReadFile(folder, name)
-		if err != nil {
-			return nil, fmt.Errorf("read messages: %w", err)
-		}
-		file, err := bundle.ParseMessageFileBytes(data, path.Dir(name)+".toml") // go-i18n takes the language from the name
-		if err != nil {
+		if err := c.read(folder, name); err != nil {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
-		lang := file.Tag.String()
-		if _, known := c.tables[lang]; !known {
-			c.tables[lang] = table{file.Tag, make(map[string]message), i18n.NewLocalizer(bundle, lang)}
-		}
-		for _, m := range file.Messages {
-			if _, known := c.tables[lang].messages[m.ID]; known {
-				return nil, fmt.Errorf("read %s: message %q is there twice", name, m.ID)
-			}
-			c.tables[lang].messages[m.ID] = newMessage(m)
-		}
 	}
-	for _, tag := range bundle.LanguageTags() { // the default first
-		c.languages = append(c.languages, tag.String())
+	if i := slices.Index(c.languages, "en"); i > 0 {
+		c.languages = slices.Insert(slices.Delete(c.languages, i, i+1), 0, "en")
 	}
-	c.matcher = language.NewMatcher(bundle.LanguageTags())
+	var tags []language.Tag
+	for _, lang := range c.languages {
+		tags = append(tags, c.tables[lang].tag)
+	}
+	c.matcher = language.NewMatcher(tags)
 	return c, c.complete()
 }
 
-// unmarshal is toml.Unmarshal, and says where a fault is.
-func unmarshal(data []byte, v any) error {
-	err := toml.Unmarshal(data, v)
+// read reads the messages of one file.
+func (c *Catalog) read(folder fs.FS, name string) error {
+	tag, err := language.Parse(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	data, err := fs.ReadFile(folder, name)
+	if err != nil {
+		return err
+	}
+	var entries map[string]any
+	err = toml.Unmarshal(data, &entries)
 	if fault, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, _ := fault.Position()
-		return fmt.Errorf("line %d: %w", line, err)
+		err = fmt.Errorf("line %d: %w", line, err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	lang := tag.String()
+	if _, known := c.tables[lang]; !known {
+		c.languages, c.tables[lang] = append(c.languages, lang), table{tag, make(map[string]message)}
+	}
+	for key, entry := range entries {
+		if _, known := c.tables[lang].messages[key]; known {
+			return fmt.Errorf("message %q is there twice", key)
+		}
+		if c.tables[lang].messages[key], err = newMessage(entry); err != nil {
+			return fmt.Errorf("message %q: %w", key, err)
+		}
+	}
+	return nil
 }
 
-func newMessage(m *i18n.Message) message {
-	takes, all := "", m.Zero+m.One+m.Two+m.Few+m.Many+m.Other
+var formNames = map[string]plural.Form{
+	"zero": plural.Zero, "one": plural.One, "two": plural.Two, "few": plural.Few, "many": plural.Many, "other": plural.Other,
+}
+
+// newMessage makes a message of a text, or of one for each plural form.
+func newMessage(entry any) (m message, err error) {
+	forms, ok := entry.(map[string]any)
+	if !ok {
+		forms = map[string]any{"other": entry}
+	}
+	_, isWhole := forms["other"]
+	for name, text := range forms {
+		form, isForm := formNames[name]
+		m.forms[form], ok = text.(string)
+		isWhole = isWhole && isForm && ok
+	}
+	if !isWhole {
+		return m, errors.New("neither a text nor texts for plural forms: zero, one, two, few, many, and always other")
+	}
+	all := strings.Join(m.forms[:], "")
 	switch {
 	case strings.Contains(strings.ReplaceAll(all, "{{.}}", ""), "{{"):
-		takes = "{{"
+		m.takes = "{{"
+		_, err = template.New("").Parse(all)
 	case strings.Contains(all, "{{.}}"):
-		takes = "{{.}}"
+		m.takes = "{{.}}"
 	}
-	return message{
-		text: m.Other, takes: takes, plural: m.One != "",
-		forms: [...]string{plural.Zero: m.Zero, plural.One: m.One, plural.Two: m.Two, plural.Few: m.Few, plural.Many: m.Many},
-	}
+	m.plural = m.forms[plural.One] != ""
+	return m, err
 }
 
 // complete reports each message that one language has and another lacks, or that takes another value there.
@@ -156,39 +182,37 @@ func (c *Catalog) Match(acceptLanguage, choice string) string {
 	return c.languages[i]
 }
 
-// Lookup returns a message. A value, if the message takes one, stands in it as {{.}}, and if the message
-// has plural forms, the value is the number that selects one.
+// Lookup returns a message. A value, if the message takes one, stands in it as {{.}}, or its fields as {{.Day}}; and if the
+// message has plural forms, the value is the whole number that selects one.
 func (c *Catalog) Lookup(lang, key string, value ...any) (string, error) {
 	m, ok := c.tables[lang].messages[key]
 	if !ok {
 		return "", fmt.Errorf("no message %q in language %q", key, lang)
 	}
 	if m.takes == "" && !m.plural {
-		return m.text, nil
+		return m.forms[plural.Other], nil
 	}
 	if len(value) != 1 {
 		return "", fmt.Errorf("message %q takes one value, not %d", key, len(value))
 	}
-	switch v := value[0].(type) { // nearly all are one of these, and a template would cost ten times as much
-	case string:
-		if !m.plural {
-			return strings.ReplaceAll(m.text, "{{.}}", v), nil
-		}
-	case int:
-		if m.takes != "{{" {
-			form := plural.Cardinal.MatchPlural(c.tables[lang].tag, max(v, -v, 0), 0, 0, 0, 0)
-			return strings.ReplaceAll(cmp.Or(m.forms[form], m.text), "{{.}}", strconv.Itoa(v)), nil
-		}
-	}
-	config := &i18n.LocalizeConfig{MessageID: key, TemplateData: value[0]}
+	said, form := fmt.Sprint(value[0]), plural.Other
 	if m.plural {
-		config.PluralCount = value[0]
+		n, err := strconv.Atoi(said)
+		if err != nil {
+			return "", fmt.Errorf("message %q: %w", key, err)
+		}
+		form = plural.Cardinal.MatchPlural(c.tables[lang].tag, max(n, -n, 0), 0, 0, 0, 0)
 	}
-	text, err := c.tables[lang].localizer.Localize(config)
-	if err != nil {
-		return "", fmt.Errorf("message %q: %w", key, err)
+	text := cmp.Or(m.forms[form], m.forms[plural.Other])
+	if m.takes != "{{" {
+		return strings.ReplaceAll(text, "{{.}}", said), nil
 	}
-	return text, nil
+	var filled strings.Builder
+	parsed, err := template.New(key).Parse(text)
+	if err == nil {
+		err = parsed.Execute(&filled, value[0])
+	}
+	return filled.String(), err
 }
 
 // Text is Lookup for callers that name a message which is there: should it be missing after all, the person reads its key.

@@ -38,6 +38,10 @@ func TestLoadFaults(t *testing.T) {
 		"no plural":     {`"a.b" = { one = "one", other = "{{.}}" }`, `"a.b" = { other = "x" }`, `message "a.b" takes another value in "de" than in "en"`},
 		"right":         {`"a.b" = { one = "one", other = "{{.}}" }`, `"a.b" = { other = "x {{.}}" }`, ""},
 		"twice":         {`"a.b" = "x"`, `"a.b" = "x"`, `message "a.b" is there twice`},
+		"no text":       {`"a.b" = 1`, `"a.b" = "x"`, `read en/a.toml: message "a.b": neither a text nor texts`},
+		"no such form":  {`"a.b" = { one = "x", more = "y", other = "z" }`, `"a.b" = "z"`, `message "a.b": neither`},
+		"no other":      {`"a.b" = { one = "x" }`, `"a.b" = "z"`, `message "a.b": neither`},
+		"no action":     {`"a.b" = "{{.Name"`, `"a.b" = "{{.Name}}"`, `message "a.b": template: `},
 	} {
 		folder := fstest.MapFS{"en/a.toml": {Data: []byte(test.en)}, "de/a.toml": {Data: []byte(test.de)}}
 		if name == "twice" {
