@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 )
@@ -334,7 +335,10 @@ func unmarshalClaims(data []byte, v any, rest *map[string]json.RawMessage) (err 
 	target.SetZero()
 	fields := fieldsOf(target.Type())
 	object.ForEach(func(key, value gjson.Result) bool {
-		name := string([]rune(key.String())) // what is not UTF-8 becomes U+FFFD, as with encoding/json
+		name := key.Str
+		if !utf8.ValidString(name) {
+			name = string([]rune(name)) // what is not UTF-8 becomes U+FFFD, as with encoding/json
+		}
 		index, ok := fields[name]
 		if !ok {
 			if *rest == nil {
