@@ -3,7 +3,6 @@ package session
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -67,7 +66,8 @@ func (p *place) seal(field string, value []byte) string {
 func (p *place) open(field, sealed string) (value []byte, err error) {
 	bound := []byte(p.key() + " " + field)
 	for _, aead := range p.aeads {
-		if value, err = aead.Open([]byte{}, nil, []byte(sealed), bound); err == nil {
+		data := []byte(sealed)
+		if value, err = aead.Open(data[:0], nil, data, bound); err == nil { // in place
 			return value, nil
 		}
 	}
@@ -123,17 +123,18 @@ func (s *Store) tags(subject string) []string {
 }
 
 // format is part of every derivation. Changing it makes all older values unknown, which is to say: signed out.
-const format = "v4"
+const format = "v5"
 
-// derive makes a key from a browser's secret and the server's key (HKDF, RFC 5869). The secret is uniform
-// already, so that without a server's key there is nothing to extract. purpose tells apart what has the same secret.
+// derive makes a key from a browser's secret and the server's key: HMAC (RFC 2104), as a function that nobody can foretell who
+// lacks either. The secret has always the same length. purpose tells apart what has the same secret.
 func derive(key, secret []byte, purpose string) []byte {
-	if key != nil {
-		mac := hmac.New(sha256.New, key)
-		mac.Write(secret)
-		secret = mac.Sum(nil)
+	if key == nil {
+		key, secret = secret, nil
 	}
-	return certain(hkdf.Expand(sha256.New, secret, format+" "+purpose, secretSize))
+	mac := hmac.New(sha256.New, key)
+	mac.Write(secret) // never fails, by its documentation
+	mac.Write([]byte(format + " " + purpose))
+	return mac.Sum(nil)
 }
 
 // newAEAD returns AES-256-GCM, under a derived key, that puts a random nonce before each value. Saves of one session are
