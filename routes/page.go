@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/gin-gonic/gin"
 
@@ -28,6 +29,9 @@ func (app App) handle(h handler) gin.HandlerFunc {
 	}
 }
 
+// rendered are what pages are written to.
+var rendered = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // page renders a whole page, and only then sends it.
 func (app App) page(c *gin.Context, status int, name string, data any) error {
 	person, err := app.person(c)
@@ -45,7 +49,10 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 			return app.send(c, status, html.([]byte))
 		}
 	}
-	html, err := app.Pages.Render(name, templates.Page{
+	html := rendered.Get().(*bytes.Buffer)
+	defer rendered.Put(html)
+	html.Reset()
+	err = app.Pages.Render(html, name, templates.Page{
 		Lang:      lang,
 		Path:      c.Request.URL.Path,
 		Here:      here,
@@ -67,9 +74,9 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 		return err
 	}
 	if isSame {
-		app.welcome.Store(lang, html)
+		app.welcome.Store(lang, bytes.Clone(html.Bytes()))
 	}
-	return app.send(c, status, html)
+	return app.send(c, status, html.Bytes())
 }
 
 func (app App) send(c *gin.Context, status int, html []byte) error {

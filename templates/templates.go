@@ -11,10 +11,10 @@
 package templates
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
 	"html/template"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -239,26 +239,24 @@ func (c constants) date(value string) string {
 	return c.messages.Date(c.lang, t)
 }
 
-// Render returns a whole page. Name is that of its file in pages/, without the ending.
-func (s Set) Render(name string, page Page) ([]byte, error) {
+// Render writes a page. Name is that of its file in pages/, without the ending. After an error, what is written is a part.
+func (s Set) Render(w io.Writer, name string, page Page) error {
 	parse, ok := s.languages[page.Lang]
 	if !ok {
-		return nil, fmt.Errorf("no language %q", page.Lang)
+		return fmt.Errorf("no language %q", page.Lang)
 	}
 	all, err := parse()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t, ok := all[name]
 	if !ok {
-		return nil, fmt.Errorf("no page %q", name)
+		return fmt.Errorf("no page %q", name)
 	}
-	var buf bytes.Buffer
-	buf.Grow(4 << 10) // most pages fit
-	if err := t.Execute(&buf, page); err != nil {
-		return nil, fmt.Errorf("render page %s: %w", name, err)
+	if err := t.Execute(w, page); err != nil {
+		return fmt.Errorf("render page %s: %w", name, err)
 	}
-	return buf.Bytes(), nil
+	return nil
 }
 
 // Initial is the letter that stands for a person without a picture. Thai vowels that are written before

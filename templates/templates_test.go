@@ -150,11 +150,12 @@ func parse(t testing.TB) (templates.Set, *i18n.Catalog) {
 
 func (s sample) render(t testing.TB, set templates.Set, lang string) string {
 	t.Helper()
-	html, err := set.Render(s.page, templates.Page{Lang: lang, Path: "/a", ReturnTo: "/a?b=c", Here: "/a?b=c", Known: true, RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
+	var html strings.Builder
+	err := set.Render(&html, s.page, templates.Page{Lang: lang, Path: "/a", ReturnTo: "/a?b=c", Here: "/a?b=c", Known: true, RequestID: "r-1", User: s.user, Rights: rights(s.user != nil), Data: s.data})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(html)
+	return html.String()
 }
 
 // Each page in each language is one that the Content-Security-Policy and a screen reader can live with.
@@ -270,7 +271,7 @@ func TestEscaping(t *testing.T) {
 	}
 	for _, file := range files {
 		for _, lang := range messages.Languages() {
-			_, err := set.Render(strings.TrimSuffix(filepath.Base(file), ".html"), templates.Page{Lang: lang})
+			err := set.Render(io.Discard, strings.TrimSuffix(filepath.Base(file), ".html"), templates.Page{Lang: lang})
 			if fault, ok := errors.AsType[*template.Error](err); ok {
 				t.Errorf("%s in %s: %v", file, lang, fault)
 			}
@@ -298,7 +299,7 @@ func TestNamedFiles(t *testing.T) {
 func TestRenderUnknown(t *testing.T) {
 	set, _ := parse(t)
 	for _, page := range []templates.Page{{Lang: "en"}, {Lang: "xx"}, {}} {
-		if _, err := set.Render("nowhere", page); err == nil {
+		if err := set.Render(io.Discard, "nowhere", page); err == nil {
 			t.Errorf("Render(nowhere, %q) gives no error", page.Lang)
 		}
 	}
