@@ -72,7 +72,8 @@ func TestBench(t *testing.T) {
 	memory := row{name: fmt.Sprintf("Redis, of %d sessions: bytes for each", *sessions), must: 1900, goal: 1500}
 	rows := []*row{
 		{name: "home, signed in: µs, ÷ limit", ratio: true, must: 1.30, goal: 1.10, reached: 2.0},
-		{name: "home, signed out: µs, ÷ limit", ratio: true, must: 1.00, goal: 0.80, reached: 1.7},
+		{name: "home, signed out: µs, ÷ limit", ratio: true, must: 1.00, goal: 0.80},
+		{name: "the same: µs, ÷ limit without Redis", ratio: true, must: 1.00, goal: 0.80, reached: 1.7},
 		{name: "user info as JSON: µs, ÷ limit", ratio: true, must: 1.80, goal: 1.50},
 		{name: "a whole sign-in: µs, ÷ limit", ratio: true, must: 1.15, goal: 1.08, reached: 1.5},
 	}
@@ -123,9 +124,15 @@ func turns(round, n int) []int {
 func (s *surroundings) costs(p *program) []cost {
 	s.t.Helper()
 	ada := s.signIn(p)
+	out := p.request("/", asHTML, "")
+	whole := out
+	if p.isLimit {
+		whole = p.request("/welcome", asHTML, ada)
+	}
 	return []cost{
 		{3000, p.visitors(visitors, p.request("/", asHTML, ada))},
-		{3000, p.visitors(visitors, p.request("/", asHTML, ""))},
+		{3000, p.visitors(visitors, whole)},
+		{3000, p.visitors(visitors, out)},
 		{1500, p.visitors(visitors, p.request("/protected/userinfo", asJSON, ada))},
 		{160, s.signIns(p, visitors)},
 	}
@@ -137,15 +144,17 @@ func (s *surroundings) pages(app binary) []string {
 	p := s.start(app)
 	defer p.end()
 	ada := s.logto.User("ada")
-	actions := strings.NewReplacer(html.EscapeString(ada.Name), "{{.Name}}", html.EscapeString(ada.Picture), "{{.Picture}}", ada.Email, "{{.Email}}")
+	actions := strings.NewReplacer(html.EscapeString(ada.Name), "{{.Name}}", html.EscapeString(ada.Picture), "{{.Picture}}", ada.Email, "{{.Email}}",
+		">"+ada.Name[:1]+"<", ">{{.Initial}}<")
 	welcome, home := s.homes(p)
-	return []string{welcome, signInTime.ReplaceAllString(actions.Replace(home), `datetime="{{.Since}}"`)}
+	home = signInTime.ReplaceAllString(actions.Replace(home), `<time datetime="{{.Since}}">{{.Ago}}</time>`)
+	return []string{welcome, places.ReplaceAllString(home, ">{{.Places}}<")}
 }
 
 // What differs from one sign-in to the next.
 var (
-	signInTime = regexp.MustCompile(`datetime="[^"]+"`)
-	places     = regexp.MustCompile(`>\d+ browsers?<`) // constant in the limit
+	signInTime = regexp.MustCompile(`<time datetime="[^"]+">[^<]+</time>`)
+	places     = regexp.MustCompile(`>\d+ browsers?<`)
 )
 
 // homes returns what a program shows at home: signed out, and to ada.

@@ -155,6 +155,7 @@ func build(t *testing.T, command, pkg string) (path string) {
 type program struct {
 	t       *testing.T
 	url     string
+	isLimit bool
 	process *exec.Cmd
 	log     *tail
 	took    time.Duration // from exec to the first 200
@@ -164,7 +165,7 @@ type program struct {
 func (s *surroundings) start(b binary, settings ...string) *program {
 	s.t.Helper()
 	address := freeAddress(s.t)
-	p := &program{t: s.t, url: "http://" + address, log: &tail{}}
+	p := &program{t: s.t, url: "http://" + address, isLimit: b.args != nil, log: &tail{}}
 	s.app.RedirectURIs = append(s.app.RedirectURIs, p.url+"/callback")
 	s.logto.Register(s.app)
 	p.process = exec.Command(b.path, b.args...)

@@ -60,6 +60,7 @@ func main() {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.GET("/", l.page)
+	r.GET("/welcome", l.page)
 	r.GET("/sign-in", l.signIn)
 	r.GET("/callback", l.callback)
 	r.GET("/protected/userinfo", l.userInfo)
@@ -84,9 +85,9 @@ func discover() relyingParty {
 }
 
 // person is what the page shows of whoever is signed in.
-type person struct{ Name, Picture, Email, Since string }
+type person struct{ Name, Picture, Email, Since, Ago, Initial, Places string }
 
-// page is home: for nobody without Redis, for somebody with one command.
+// page is home: for nobody without Redis, for somebody with one command; or with that command, but as for nobody.
 func (l limit) page(c *gin.Context) {
 	page, who := l.welcome, person{}
 	if id, err := c.Cookie("sid"); err == nil {
@@ -95,8 +96,10 @@ func (l limit) page(c *gin.Context) {
 			c.AbortWithError(http.StatusServiceUnavailable, err)
 			return
 		}
-		fields := strings.SplitN(session, "\n", 5)
-		page, who = l.home, person{fields[0], fields[1], fields[2], fields[3]}
+		if c.FullPath() == "/" {
+			f := strings.SplitN(session, "\n", 5)
+			page, who = l.home, person{f[0], f[1], f[2], f[3], "just now", f[0][:1], "1 browser"}
+		}
 	}
 	var html bytes.Buffer
 	html.Grow(4 << 10)
