@@ -40,6 +40,9 @@ type Browser struct {
 	base   []byte           // what values was made from
 }
 
+// Format prints nothing of it: it holds tokens.
+func (b *Browser) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("session.Browser")) }
+
 // Browser returns the session of the request's browser. It costs one Redis command, or none without a cookie of ours;
 // calls for the same request share one Browser. Call it in a middleware before any that copies the request. An error wraps
 // [ErrUnavailable], unless the visitor has gone; then answer, and set no cookie.
@@ -148,14 +151,13 @@ func (b *Browser) touch(ctx context.Context) {
 	if b.record.who != nil {
 		indexed = b.at.id
 	}
+	if b.enterSID(ctx, shortPatience, b.record.sid, b.at, time.Now()) != nil {
+		return // the session must not outlive what leads to it
+	}
 	reply, err := b.redis.run(ctx, shortPatience, "extend session", []string{b.at.key(), b.at.person()},
 		b.store.cfg.IdleTimeout.Milliseconds(), moment.Milliseconds(), indexed)
-	switch {
-	case err != nil:
-	case reply[0] == gone:
+	if err == nil && reply[0] == gone {
 		b.adopt(last(reply))
-	case reply[0] == done:
-		_ = b.enterSID(ctx, shortPatience, b.record.sid, b.at, time.Now()) // the margin is for that
 	}
 }
 
@@ -366,6 +368,9 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 		return nil
 	}
 	_, value, err := b.redis.end(ctx, patience, b.at, ByPerson)
+	if err != nil { // perhaps only the answer was lost: then the person has no other session than the new one
+		_, value, err = b.redis.end(ctx, patience, b.at, ByPerson)
+	}
 	was, _ := parseRecord(value)
 	if err != nil || !keep || was.version == b.record.version {
 		return err
@@ -382,6 +387,7 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 func (b *Browser) Update(ctx context.Context, change func(identity, tokens []byte) (newIdentity, newTokens []byte, err error)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.redis.waited.Store(0) // however long the request has waited: a token that Logto has rotated must be saved
 	if b.isLive() {
 		if err := b.read(ctx, wholeBytes); err != nil {
 			return err
@@ -422,11 +428,11 @@ func (b *Browser) save(ctx context.Context, change func() (record, error)) error
 				return fmt.Errorf("save session: %w", err)
 			}
 		}
-		if !b.isLive() {
-			return fmt.Errorf("save session: %w", ErrEnded)
-		}
 		if err := b.complete(ctx); err != nil {
 			return err
+		}
+		if !b.isLive() {
+			return fmt.Errorf("save session: %w", ErrEnded)
 		}
 		next, err := change()
 		if err != nil || next.identity == b.record.identity && next.tokens == b.record.tokens && next.values == b.record.values {

@@ -124,13 +124,17 @@ func (s *Store) EndBy(ctx context.Context, subject, sid string) (int, error) {
 	if subject != "" {
 		tags = s.tags(subject)
 	}
-	return c.endAll(ctx, tags, "", hashed, ByLogout, "")
+	return c.endAll(ctx, tags, "", hashed, ByLogout, "", markLife)
 }
 
-// EndBefore ends the sessions of a subject whose sign-in began before a time, for what happened to the account then. Other
-// sign-ins that began before can't start one any more. It returns how many it ended.
-func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time) (int, error) {
-	return s.conn().endAll(ctx, s.tags(subject), "", "", ByAccount, strconv.FormatInt(before.UnixMilli(), 10))
+// EndBefore ends the sessions of a subject whose sign-in began before a time, for what happened to the account then. With
+// signIns, other sign-ins that began before can't start one any more. It returns how many it ended.
+func (s *Store) EndBefore(ctx context.Context, subject string, before time.Time, signIns bool) (int, error) {
+	life := markLife
+	if !signIns {
+		life = 0
+	}
+	return s.conn().endAll(ctx, s.tags(subject), "", "", ByAccount, strconv.FormatInt(before.UnixMilli(), 10), life)
 }
 
 // MarkDue makes [Browser.IsDue] true for all sessions of a subject, and returns how many there are.
@@ -150,12 +154,12 @@ func (c *conn) end(ctx context.Context, limit time.Duration, at *place, why Why)
 }
 
 // endAll ends the sessions of a person's tags; scripts.lua says which.
-func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why Why, before string) (count int, err error) {
+func (c *conn) endAll(ctx context.Context, tags []string, keep, sid string, why Why, before string, life time.Duration) (count int, err error) {
 	err = c.each(ctx, tags, "end sessions", func(reply []any) {
 		ended := reply[1].(int64)
 		c.observe(ctx, ObservedEnd, string(why), float64(ended))
 		count += int(ended)
-	}, keep, sid, string(why), before, markLife.Milliseconds())
+	}, keep, sid, string(why), before, life.Milliseconds())
 	return count, err
 }
 

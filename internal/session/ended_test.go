@@ -34,7 +34,7 @@ func TestEnding(t *testing.T) {
 			must(t, err)
 		}, ByLogout},
 		"the account": {func(t *testing.T, s *site, _, _ jar) {
-			_, err := s.EndBefore(t.Context(), "ada", time.Now())
+			_, err := s.EndBefore(t.Context(), "ada", time.Now(), true)
 			must(t, err)
 		}, ByAccount},
 		"the grant": {func(t *testing.T, s *site, j, _ jar) {
@@ -114,7 +114,7 @@ func TestOvertaken(t *testing.T) {
 		"subject":         func(ctx context.Context, s *site) (int, error) { return s.EndBy(ctx, "ada", "") },
 		"subject and sid": func(ctx context.Context, s *site) (int, error) { return s.EndBy(ctx, "ada", "sid") },
 		"sid":             func(ctx context.Context, s *site) (int, error) { return s.EndBy(ctx, "", "sid") },
-		"account":         func(ctx context.Context, s *site) (int, error) { return s.EndBefore(ctx, "ada", time.Now()) },
+		"account":         func(ctx context.Context, s *site) (int, error) { return s.EndBefore(ctx, "ada", time.Now(), true) },
 	} {
 		for _, hadSession := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, had a session %v", name, hadSession), func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestEndBefore(t *testing.T) {
 		time.Sleep(time.Minute)
 		after.signIn(t, s.Store, "ada", "")
 		for _, want := range []int{1, 0} {
-			if n, err := s.EndBefore(t.Context(), "ada", event); n != want || err != nil {
+			if n, err := s.EndBefore(t.Context(), "ada", event, true); n != want || err != nil {
 				t.Errorf("EndBefore = %d, %v; want %d", n, err, want)
 			}
 		}
@@ -177,7 +177,7 @@ func TestEndBefore(t *testing.T) {
 			t.Error("the wrong one has ended")
 		}
 		// An older event that comes later does not take back what a newer one forbids.
-		_, err := s.EndBefore(t.Context(), "ada", event.Add(-time.Hour))
+		_, err := s.EndBefore(t.Context(), "ada", event.Add(-time.Hour), true)
 		must(t, err)
 		b, _ := jar{}.load(t, s.Store)
 		if started, err := b.Start(t.Context(), "ada", "", event.Add(-time.Second), nil, nil); started || err != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"slices"
@@ -126,12 +127,14 @@ func TestKeyRotation(t *testing.T) {
 		end  func(b *Browser) (int, error)
 		want []string
 	}{
-		"logout":       {func(*Browser) (int, error) { return rotated.EndBy(t.Context(), "ada", "") }, []string{"", ""}},
-		"by old sid":   {func(*Browser) (int, error) { return rotated.EndBy(t.Context(), "", "sid 1") }, []string{"", "ada"}},
-		"by sub, sid":  {func(*Browser) (int, error) { return rotated.EndBy(t.Context(), "ada", "sid 1") }, []string{"", "ada"}},
-		"other ones":   {func(b *Browser) (int, error) { return b.EndOthers(t.Context()) }, []string{"", "ada"}},
-		"another one":  {func(b *Browser) (int, error) { return endOther(t, b) }, []string{"", "ada"}},
-		"by event":     {func(*Browser) (int, error) { return rotated.EndBefore(t.Context(), "ada", time.Now().Add(time.Second)) }, []string{"", ""}},
+		"logout":      {func(*Browser) (int, error) { return rotated.EndBy(t.Context(), "ada", "") }, []string{"", ""}},
+		"by old sid":  {func(*Browser) (int, error) { return rotated.EndBy(t.Context(), "", "sid 1") }, []string{"", "ada"}},
+		"by sub, sid": {func(*Browser) (int, error) { return rotated.EndBy(t.Context(), "ada", "sid 1") }, []string{"", "ada"}},
+		"other ones":  {func(b *Browser) (int, error) { return b.EndOthers(t.Context()) }, []string{"", "ada"}},
+		"another one": {func(b *Browser) (int, error) { return endOther(t, b) }, []string{"", "ada"}},
+		"by event": {func(*Browser) (int, error) {
+			return rotated.EndBefore(t.Context(), "ada", time.Now().Add(time.Second), true)
+		}, []string{"", ""}},
 		"only the due": {func(*Browser) (int, error) { return rotated.MarkDue(t.Context(), "ada") }, []string{"ada", "ada"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -182,5 +185,57 @@ func BenchmarkKeys(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A session of the old key's time is saved once by the new key, as every revalidation does; then the old key is left out, as after
+// it leaked. The session is over, for nothing from outside would reach it.
+func TestSavedSessionEndsWithItsKey(t *testing.T) {
+	old, new := NewKey(), NewKey()
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	before, rotated, after := s.withKeys(old), s.withKeys(new, old), s.withKeys(new)
+	j.signIn(t, before, "ada", "sid 1")
+	b, _ := j.load(t, rotated)
+	must(t, b.Update(t.Context(), func(i, tokens []byte) ([]byte, []byte, error) { return append(i, '!'), append(tokens, '!'), nil }))
+	if got := j.who(t, after); got != "" {
+		t.Errorf("without the old key, signed in as %q", got)
+	}
+	for name, end := range map[string]func() (int, error){
+		"back channel": func() (int, error) { return after.EndBy(t.Context(), "ada", "") },
+		"webhook":      func() (int, error) { return after.EndBefore(t.Context(), "ada", time.Now(), true) },
+		"due":          func() (int, error) { return after.MarkDue(t.Context(), "ada") },
+		"end others": func() (int, error) {
+			other := jar{}
+			other.signIn(t, after, "ada", "")
+			b, _ := other.load(t, after)
+			return b.EndOthers(t.Context())
+		},
+	} {
+		n, err := end()
+		must(t, err)
+		if got := j.who(t, after); got != "" {
+			t.Errorf("%s: ended %d, still signed in as %q", name, n, got)
+		}
+	}
+}
+
+// What prints a Store does not print SESSION_KEY, and a Browser nothing that a handler keeps.
+func TestNothingIsPrinted(t *testing.T) {
+	key := NewKey()
+	cfg := DefaultConfig()
+	cfg.Key = Secret(key)
+	s, j := newSite(t, cfg, Options{}), jar{}
+	if text, raw := fmt.Sprintf("%v", s.Store), fmt.Sprint(decodeText(key, secretSize)); strings.Contains(text, raw) {
+		t.Error("a printed Store shows the key")
+	}
+	j.signIn(t, s.Store, "ada", "")
+	must(t, j.values(t, s.Store, set("k", "my secret")))
+	r := j.request(t.Context())
+	_, err := s.Get(r, "sid")
+	must(t, err)
+	b, err := s.Browser(httptest.NewRecorder(), r)
+	must(t, err)
+	if raw := strings.Trim(fmt.Sprint(b.base), "[]"); strings.Contains(fmt.Sprint(b), raw) {
+		t.Error("a printed Browser shows the values")
 	}
 }

@@ -309,7 +309,7 @@ func (m *model) revoke(q *modelRequest) {
 	case 4:
 		before := time.Now().Add(-time.Duration(m.rng.Int64N(int64(40 * time.Minute)))).UnixMilli()
 		m.note("an event of %v about %s", time.UnixMilli(before), subject)
-		got, err = m.s.EndBefore(m.t.Context(), subject, time.UnixMilli(before))
+		got, err = m.s.EndBefore(m.t.Context(), subject, time.UnixMilli(before), true)
 		want = m.endWhere(func(s *modelSession) bool { return s.subject == subject && s.since < before })
 		m.ends[subject] = max(m.ends[subject], before)
 		if _, err := m.s.MarkDue(m.t.Context(), subject); err != nil {

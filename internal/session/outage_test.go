@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -308,4 +309,160 @@ func TestURLForms(t *testing.T) {
 		}
 		_ = rdb.Close()
 	}
+}
+
+// loses loses the answers of one script, or keeps it from running.
+type loses struct {
+	script string
+	before bool
+	once   bool
+	off    bool
+}
+
+func (l *loses) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (l *loses) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *loses) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		args := cmd.Args()
+		is := !l.off && len(args) > 1 && args[1] == scripts[l.script].Hash()
+		err := errors.New("read: connection reset by peer")
+		if is && l.before {
+			cmd.SetErr(err)
+			return err
+		}
+		was := next(ctx, cmd)
+		if is && was == nil {
+			l.off = l.once
+			cmd.SetErr(err)
+			return err
+		}
+		return was
+	}
+}
+
+// A second sign-in of a signed-in browser, during which the answer to the end of the old session is lost: the new one stays.
+func TestLostAnswerInASecondSignIn(t *testing.T) {
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	j.signIn(t, s.Store, "ada", "")
+	warm := jar{}
+	warm.signIn(t, s.Store, "grace", "")
+	warm.do(t, s.Store, func(b *Browser) { must(t, b.End(t.Context())) }) // loads the script
+	s.rdb.AddHook(&loses{script: "end session", once: true})
+	b, w := j.load(t, s.Store)
+	_, err := b.Start(t.Context(), "ada", "", time.Now(), []byte("identity of ada"), []byte("t"))
+	must(t, err)
+	j.keep(w)
+	if got := j.who(t, s.Store); got != "ada" {
+		t.Errorf("signed in as %q", got)
+	}
+}
+
+// A session is not extended without the index that leads to it by the provider's session ID.
+func TestSIDIndexAfterAFailure(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "sid-1")
+		time.Sleep(23 * time.Hour)
+		l := &loses{script: "index sid", before: true}
+		s.rdb.AddHook(l)
+		if j.who(t, s.Store) != "ada" {
+			t.Fatal("not signed in")
+		}
+		l.off = true
+		time.Sleep(22 * time.Hour)
+		n, err := s.EndBy(t.Context(), "", "sid-1")
+		if got := j.who(t, s.Store); got != "" {
+			t.Errorf("a logout by sid ended %d, %v: still signed in as %q", n, err, got)
+		}
+	})
+}
+
+// What goroutines of one request do at once, the race detector looks at.
+func TestGoroutinesOfARequest(t *testing.T) {
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	j.signIn(t, s.Store, "ada", "sid-1")
+	b, _ := j.load(t, s.Store)
+	ctx := t.Context()
+	var all sync.WaitGroup
+	for range 4 {
+		for _, f := range []func(){
+			func() { _, _ = b.Identity(ctx) }, func() { _, _ = b.Tokens(ctx) }, func() { b.IsDue() }, func() { b.Span() }, func() { b.Label() },
+			func() {
+				if held, release, err := b.Lock(ctx); err == nil {
+					_ = b.Update(held, func(i, tokens []byte) ([]byte, []byte, error) {
+						return append(bytes.Clone(i), '!'), append(bytes.Clone(tokens), '!'), nil
+					})
+					release()
+				}
+			},
+			func() {
+				if held, release, err := b.TryLock(ctx, time.Millisecond); err == nil && held != nil {
+					release()
+				}
+			},
+			func() { _, _ = s.MarkDue(ctx, "ada") }, func() { _, _ = b.Sessions(ctx) }, func() { b.SealSignIn([]byte("x")) }, func() { b.OpenSignIn("x") },
+			func() { _, _ = b.HasSession(ctx, "ada", "sid-1") },
+			func() {
+				if ending := b.Ending(); ending != nil {
+					_, _ = b.Tell(ctx), ending.Why
+				}
+			},
+			func() { time.Sleep(20 * time.Millisecond); _ = b.EndDead(ctx) },
+		} {
+			all.Go(f)
+		}
+	}
+	all.Wait()
+}
+
+// slow lets each command take its time, unless its context ends before.
+type slow struct{ by time.Duration }
+
+func (l *slow) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (l *slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		select {
+		case <-time.After(l.by):
+			return next(ctx, cmd)
+		case <-ctx.Done():
+			cmd.SetErr(ctx.Err())
+			return ctx.Err()
+		}
+	}
+}
+
+// Redis is silent for three seconds, and then answers in 300 ms each, as one that has just failed over: who has a rotated token to
+// save can save it, though all commands of the request together have had their two seconds.
+func TestSlowRedisKeepsARotatedToken(t *testing.T) {
+	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {
+		j := jar{}
+		j.signIn(t, s.Store, "ada", "")
+		b, _ := j.load(t, s.Store)
+		save := func(b *Browser) error {
+			return b.Update(t.Context(), func(i, tokens []byte) ([]byte, []byte, error) { return i, []byte("the rotated one"), nil })
+		}
+		must(t, b.Update(t.Context(), func(i, tokens []byte) ([]byte, []byte, error) { return i, []byte("x"), nil })) // loads the script
+		l := &slow{by: time.Hour}
+		s.rdb.AddHook(l)
+		began := time.Now()
+		var err error
+		for time.Since(began) < 30*time.Second { // as auth's saveRotated does
+			if time.Since(began) > 3*time.Second {
+				l.by = 300 * time.Millisecond
+			}
+			if err = save(b); err == nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		other, _ := j.load(t, s.Store)
+		t.Errorf("after %v: %v; a new request: %v", time.Since(began), err, save(other))
+	})
 }

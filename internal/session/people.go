@@ -81,7 +81,7 @@ func (b *Browser) EndOthers(ctx context.Context) (int, error) {
 	if at == nil {
 		return 0, nil
 	}
-	return b.redis.endAll(ctx, tags, at.id, "", ByOther, "")
+	return b.redis.endAll(ctx, tags, at.id, "", ByOther, "", markLife)
 }
 
 // HasSession reports whether a session of a subject lives that began with the provider's session ID, or without one if it

@@ -163,10 +163,11 @@ return {1, was}
 
 -- name: end sessions
 -- Ends the sessions of an index, except one, and only those with the provider's session ID, or from before a
--- time, if that is given. Without a provider's session ID it leaves a mark, so that no sign-in from before starts one. It
--- answers with how many it ended.
+-- time, if that is given. Without a provider's session ID it leaves a mark, so that no sign-in from before starts one, unless the
+-- mark has no life. It answers with how many it ended.
 -- KEYS person, mark · ARGV id to keep or "", hash of the provider's session ID or "", why, before or "", life of the mark
 local before, count = tonumber(ARGV[4]), 0
+if before then before = math.min(before, now()) end -- whatever the provider's clock says
 for _, s in ipairs(sessions(KEYS[1], true)) do
   if s.id ~= ARGV[1] and (ARGV[2] == '' or s.sid == ARGV[2]) and (not before or s.since < before) then
     bury(s, ARGV[3])
@@ -174,7 +175,7 @@ for _, s in ipairs(sessions(KEYS[1], true)) do
     count = count + 1
   end
 end
-if ARGV[2] == '' then
+if ARGV[2] == '' and ARGV[5] ~= '0' then
   put(KEYS[2], math.max(tonumber(redis.call('GET', KEYS[2]) or 0), before or now()), ARGV[5])
 end
 return {1, count}

@@ -65,9 +65,10 @@ func (p *place) seal(field string, value []byte) string {
 // open is seal's inverse. What it returns is never nil.
 func (p *place) open(field, sealed string) (value []byte, err error) {
 	bound := []byte(p.key() + " " + field)
-	for _, aead := range p.aeads {
+	for i, aead := range p.aeads {
 		data := []byte(sealed)
 		if value, err = aead.Open(data[:0], nil, data, bound); err == nil { // in place
+			p.aeads = p.aeads[i : i+1] // what began under an older key, as its tag did, ends with it
 			return value, nil
 		}
 	}

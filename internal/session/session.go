@@ -29,7 +29,8 @@ import (
 
 // The conditions that a caller may act on. Errors of this package wrap them.
 var (
-	// ErrUnavailable: Redis did not answer, or refused. The session is as it was; the same cookie works later.
+	// ErrUnavailable: Redis did not answer, or refused. The same cookie works later, unless a wish to end the session was done and
+	// only the answer was lost.
 	ErrUnavailable = errors.New("sessions are unavailable")
 	// ErrEnded: the session has ended, since the request began or before, and nothing was saved.
 	ErrEnded = errors.New("the session has ended")
@@ -51,7 +52,7 @@ type Options struct {
 // The events that Options.Observe is told of.
 const (
 	ObservedStart = "session.start" // outcome: "sign_in" or "visitor", who has values but is not signed in
-	ObservedEnd   = "session.end"   // outcome: a [Why]; sessions that Redis forgets by their time-outs are not told
+	ObservedEnd   = "session.end"   // outcome: a [Why]; those that end by a time-out, or as one of too many, are not told
 	ObservedLock  = "session.lock"  // the wait in [Browser.Lock], in seconds
 )
 
@@ -69,6 +70,9 @@ type Store struct {
 	life    time.Duration // of a lock that isn't renewed
 	renewal time.Duration // of a lock, how often
 }
+
+// Format prints nothing of it: it holds the server's keys.
+func (s *Store) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("session.Store")) }
 
 // NewStore returns the sessions that rdb, best from [Open], keeps. The settings must be valid.
 func NewStore(rdb redis.UniversalClient, cfg Config, opts Options) *Store {

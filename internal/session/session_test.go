@@ -782,7 +782,7 @@ func TestRedisGone(t *testing.T) {
 	unavailable("UseSignIn", func() error { _, err := b.UseSignIn(ctx, "s", time.Minute); return err })
 	unavailable("EndBy subject", func() error { _, err := s.EndBy(ctx, "ada", ""); return err })
 	unavailable("EndBy sid", func() error { _, err := s.EndBy(ctx, "", "sid"); return err })
-	unavailable("EndBefore", func() error { _, err := s.EndBefore(ctx, "ada", time.Now()); return err })
+	unavailable("EndBefore", func() error { _, err := s.EndBefore(ctx, "ada", time.Now(), true); return err })
 	unavailable("MarkDue", func() error { _, err := s.MarkDue(ctx, "ada"); return err })
 	unavailable("EndDead", func() error { return b.EndDead(ctx) })
 	unavailable("TryLock", func() error { _, _, err := b.TryLock(ctx, time.Second); return err })
@@ -797,4 +797,27 @@ func TestRedisGone(t *testing.T) {
 	if got := j.who(t, s.Store); got != "ada" {
 		t.Errorf("after the outage, signed in as %q", got)
 	}
+}
+
+// A session whose tokens a page does not read (more than 32 KB) ends between the read and a handler's Save: that should be ErrEnded.
+func TestSaveOfALargeSessionThatEnded(t *testing.T) {
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	j.do(t, s.Store, func(b *Browser) {
+		starts(t, b, "ada", "", []byte("identity of ada"), bytes.Repeat([]byte("x"), 2*pageBytes))
+	})
+	defer func() {
+		if cause := recover(); cause != nil {
+			t.Errorf("Save panics: %v", cause)
+		}
+	}()
+	j.visit(t, s.Store, func(w http.ResponseWriter, r *http.Request) {
+		session, err := s.Get(r, "sid")
+		must(t, err)
+		session.Values["cart"] = "book"
+		_, err = s.EndBy(t.Context(), "ada", "") // Logto's back channel
+		must(t, err)
+		if err := session.Save(r, w); !errors.Is(err, ErrEnded) {
+			t.Errorf("Save = %v, want ErrEnded", err)
+		}
+	})
 }
