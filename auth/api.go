@@ -110,6 +110,9 @@ func (s *Session) Authorize(ctx context.Context, need Permission) (context.Conte
 	if need.Organization != "" {
 		options = append(options, WithOrganization(need.Organization))
 	}
+	if _, err := s.current(ctx); err != nil { // the token may be older than what Logto says now
+		return nil, fmt.Errorf("authorize: %w", err)
+	}
 	claims, err := s.AccessTokenClaims(ctx, need.Resource, options...)
 	if slices.Contains([]string{"access_denied", "invalid_target", "insufficient_scope"}, answered(err).Code) {
 		err = fmt.Errorf("%w: %w", ErrInsufficientScope, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -295,4 +296,14 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// What prints a Session does not print whom it is about.
+func TestSessionIsNotPrinted(t *testing.T) {
+	a := newApp(t)
+	a.signIn(t)
+	person := a.person(t)
+	if text := fmt.Sprintf("%+v", a.session); person.Email != "" && bytes.Contains([]byte(text), []byte(person.Email)) {
+		t.Errorf("a printed Session shows %s", person.Email)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -81,9 +82,9 @@ func (p *provider) complete() error {
 	return nil
 }
 
-// Ready reports whether Logto's discovery document is known, fetching it if it is not: nil, or why not.
+// Ready reports whether Logto answers, or did in the last ten seconds: nil, or why not.
 func (v *Verifier) Ready(ctx context.Context) error {
-	_, err := v.provider.get(ctx)
+	_, err := v.provider.within(ctx, retryAfter)
 	return err
 }
 
@@ -189,8 +190,16 @@ func (c *Client) post(ctx context.Context, address string, form url.Values, docu
 	})
 }
 
-// call makes a request to Logto. An answer other than 200 is an *OAuthError.
-func (v *Verifier) call(request *http.Request, document any) error {
+// call makes a request to Logto. An answer other than 200 is an *OAuthError. A Logto that takes longer than a page waits counts as
+// down until it answers.
+func (v *Verifier) call(request *http.Request, document any) (err error) {
+	slow := time.AfterFunc(revalidateWait, func() { v.outage.note(true) })
+	defer func() {
+		slow.Stop()
+		if !errors.Is(request.Context().Err(), context.Canceled) { // which says nothing of Logto
+			v.outage.note(isOutage(err))
+		}
+	}()
 	request.Header.Set("Accept", "application/json")
 	var body []byte
 	response, err := v.http.Do(request)

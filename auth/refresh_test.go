@@ -571,3 +571,65 @@ func TestSignOutDuringARefresh(t *testing.T) {
 		}
 	})
 }
+
+// paused is a storage as the application's is: under the lock, the records are those that came with it. The process stands still
+// right after that, until the lock has passed to somebody else, who refreshes.
+type paused struct {
+	*storage
+	pause            func()
+	identity, tokens []byte
+}
+
+func (p *paused) Lock(ctx context.Context) (context.Context, func(), error) {
+	held, release, err := p.storage.Lock(ctx)
+	if err != nil || p.pause == nil {
+		return held, release, err
+	}
+	p.identity, _ = p.storage.Identity(ctx)
+	p.tokens, _ = p.storage.Tokens(ctx)
+	held, lose := context.WithCancel(held)
+	p.pause()
+	p.pause = nil
+	lose() // as the renewal does when it is asked for the first time
+	return held, release, nil
+}
+
+func (p *paused) Tokens(ctx context.Context) ([]byte, error) {
+	if p.tokens != nil {
+		defer func() { p.tokens = nil }()
+		return p.tokens, nil
+	}
+	return p.storage.Tokens(ctx)
+}
+
+// A lock that is lost before anything is sent: the refresh token may have been rotated away, and Logto revokes the grant of one that
+// comes then.
+func TestRefreshNeedsTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory, rotating)
+		a.signIn(t)
+		p := &paused{storage: a.storage}
+		p.pause = func() {
+			faster := a.elsewhere(t)
+			if _, err := a.client.Session(faster).AccessToken(t.Context(), store); err != nil {
+				t.Fatal(err)
+			}
+			identity, _ := faster.Identity(t.Context())
+			tokens, _ := faster.Tokens(t.Context())
+			err := a.storage.Update(t.Context(), func([]byte, []byte) ([]byte, []byte, error) { return identity, tokens, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if _, err := a.client.Session(p).AccessToken(t.Context(), shopping); err == nil {
+			t.Error("a token without the lock")
+		}
+		if n := a.idp.Count(authtest.Token); n > 1 {
+			t.Errorf("the token endpoint was called %d times", n)
+		}
+		if !a.isSignedIn(t) {
+			t.Error("the person is signed out")
+		}
+	})
+}

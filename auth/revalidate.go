@@ -28,7 +28,7 @@ const (
 // isDue reports whether it is time to ask Logto again.
 func (c *Client) isDue(asked time.Time, storage Storage) bool {
 	period := c.config.Revalidate
-	return storage.IsDue() || period > 0 && time.Since(asked) >= period
+	return storage.IsDue() || period > 0 && time.Since(asked).Abs() >= period // Abs: instances may disagree about the time
 }
 
 // revalidate asks Logto who the person is, unless somebody else does, and waits a little for the answer.
@@ -53,7 +53,7 @@ func (s *Session) revalidate(ctx context.Context) {
 	}
 }
 
-// ask asks if nobody else does, or just has. A Logto that takes longer than a page waits counts as down until it answers.
+// ask asks if nobody else does, or just has.
 func (s *Session) ask(ctx context.Context) error {
 	pause := min(revalidatePause, cmp.Or(s.client.config.Revalidate, revalidatePause))
 	held, release, err := s.storage.TryLock(ctx, pause)
@@ -67,8 +67,6 @@ func (s *Session) ask(ctx context.Context) error {
 		s.client.outage.leave()
 		return err
 	}
-	slow := time.AfterFunc(revalidateWait, func() { s.client.outage.note(true) })
-	defer slow.Stop()
 	if r.RefreshToken == "" {
 		err = s.askUserInfo(ctx, held, r)
 	} else {
@@ -85,7 +83,6 @@ func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
 		return s.endDead(held, errors.New("no token to ask with"))
 	}
 	now, err := s.client.userInfo(ctx, r.person.Subject, r.opaque())
-	s.client.outage.note(isOutage(err))
 	if answered(err).Status == http.StatusUnauthorized {
 		return s.endDead(held, err)
 	}
@@ -111,7 +108,8 @@ func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
 	})
 }
 
-// outage is what one instance knows of Logto's being down: then only one request tries, from time to time.
+// outage is what one instance knows of Logto's being down, by all that it asks there: then only one revalidation tries, from time
+// to time.
 type outage struct{ next atomic.Pointer[time.Time] } // when to try; nil: it is not down
 
 func (o *outage) mayTry() bool {

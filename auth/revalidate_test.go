@@ -1,10 +1,12 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -473,5 +475,84 @@ func TestAbortedPage(t *testing.T) {
 		if got := a.name(t); got != "" {
 			t.Errorf("signed in as %q", got)
 		}
+	})
+}
+
+// An instance that starts while Logto is down knows no discovery document: it leaves Logto alone like every other.
+func TestOutageWithoutDiscovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, revalidating)
+		storages := []*storage{a.storage}
+		a.signIn(t)
+		for range 19 {
+			a.storage = &storage{}
+			a.request()
+			a.signIn(t)
+			storages = append(storages, a.storage)
+		}
+		time.Sleep(5 * time.Minute)
+		restarted := a.newClient(t)
+		a.idp.On(authtest.Discovery, authtest.Status(http.StatusBadGateway))
+		a.forget()
+		var slowest time.Duration
+		for range 3 {
+			for _, s := range storages {
+				begin := time.Now()
+				if person, err := restarted.Session(s).Person(t.Context()); err != nil || person.Subject == "" {
+					t.Fatal(err)
+				}
+				slowest = max(slowest, time.Since(begin))
+			}
+		}
+		if n := a.idp.Count(authtest.Discovery); n > 7 || slowest > 0 {
+			t.Errorf("60 pages: Logto was asked %d times, one page waited %v", n, slowest)
+		}
+	})
+}
+
+// askedAt makes the identity one of an instance with another clock.
+func (s *storage) askedAt(tb testing.TB, at time.Time) {
+	err := s.Update(context.Background(), func(identity, tokens []byte) ([]byte, []byte, error) {
+		_, rest, _ := bytes.Cut(identity, []byte("\n"))
+		return append(strconv.AppendInt(nil, at.Unix(), 10), append([]byte("\n"), rest...)...), tokens, nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestAskedInTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, revalidating)
+		a.signIn(t)
+		a.storage.askedAt(t, time.Now().Add(24*time.Hour))
+		a.idp.Suspend("ada")
+		time.Sleep(23 * time.Hour)
+		if got := a.name(t); got != "" {
+			t.Errorf("23 hours after the suspension, signed in as %q", got)
+		}
+	})
+}
+
+// A slow storage is not a Logto that is down.
+func TestSlowStorageIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, revalidating)
+		a.signIn(t)
+		other := &storage{}
+		a.storage, other = other, a.storage
+		a.request()
+		a.signIn(t)
+		time.Sleep(5 * time.Minute)
+		a.forget()
+		a.storage.onUpdate = func() error { time.Sleep(3 * time.Second); return nil }
+		if _, err := a.client.Session(a.storage).Person(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // it has ended, and well
+		if _, err := a.client.Session(other).Person(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		a.wantCalls(t, authtest.Token, 2)
 	})
 }

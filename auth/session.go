@@ -28,6 +28,9 @@ type Session struct {
 	person Person // of whom it tells
 }
 
+// Format prints nothing of it: it holds who the person is.
+func (s *Session) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
 // IsAuthenticated reports whether somebody is signed in.
 func (s *Session) IsAuthenticated(ctx context.Context) (bool, error) {
 	_, err := s.current(ctx)

@@ -118,7 +118,7 @@ func (t Token) Claims() (AccessTokenClaims, error) {
 	return claims, nil
 }
 
-// ClearAccessTokens forgets the access tokens, so that the next call asks Logto again. The person stays signed in.
+// ClearAccessTokens forgets the access tokens, so that the next call asks Logto again. With a refresh token the person stays signed in.
 func (s *Session) ClearAccessTokens(ctx context.Context) (err error) {
 	defer wrap(&err, "clear tokens")
 	return s.update(ctx, func(r *record) error { clear(r.Access); return nil })
@@ -191,6 +191,9 @@ func (s *Session) dropOrganization(held context.Context, id string) error {
 // request to Logto still goes on, for its answer may be the only good refresh token. A grant that is dead ends the session.
 func (s *Session) refresh(ctx, held context.Context, t target, r record) (Token, error) {
 	p, err := s.client.provider.get(ctx)
+	if err == nil && held.Err() != nil { // until now: somebody else may have refreshed, and Logto ends a grant whose old token is used
+		err = fmt.Errorf("refresh: %w", context.Cause(held))
+	}
 	if err != nil {
 		return Token{}, err
 	}
@@ -291,8 +294,10 @@ func (s *Session) adopt(ctx, held context.Context, t target, token tokenAnswer, 
 			if !claims.sameRights(before) { // tokens that were got with others must not outlive them
 				clear(r.Access)
 			}
-			r.setIDToken(raw)
-			r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person, names)
+			if t.scopes == nil { // else it has only the claims of these
+				r.setIDToken(raw)
+				r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person, names)
+			}
 		}
 		maps.DeleteFunc(r.Access, func(_ string, old storedToken) bool { return !old.usable(time.Now()) })
 		r.Access[t.key()] = fresh
@@ -338,9 +343,6 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 		"scope":           strings.Join(t.scopes, " "),
 	})
 	token, err := c.requestToken(ctx, p, "refresh", parameters)
-	if !errors.Is(ctx.Err(), context.Canceled) { // which says nothing of Logto
-		c.outage.note(isOutage(err))
-	}
 	c.observe(ctx, ObservedRefresh, err)
 	return token, err
 }

@@ -224,3 +224,17 @@ func TestTokensUnreadable(t *testing.T) {
 		t.Errorf("not signed out: %v", err)
 	}
 }
+
+// A token for fewer scopes, openid among them, comes with an ID token for fewer scopes: that is not who the person is from then on.
+func TestFewerScopesFewerClaims(t *testing.T) {
+	a := newApp(t)
+	a.signIn(t)
+	a.setOrganization(t, acme, nil)
+	before := a.person(t)
+	if _, err := a.session.AccessToken(t.Context(), shopping, auth.WithScopes("openid", "read:products")); err != nil {
+		t.Fatal(err)
+	}
+	if now := a.person(t); now.DisplayName != before.DisplayName || now.Active != before.Active {
+		t.Errorf("before: %+v\nnow: %+v", before, now)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -53,7 +54,10 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 		WebhookEvent
 		Added   []string        `json:"addedUserIds"`
 		Removed []string        `json:"removedUserIds"`
-		Data    json.RawMessage `json:"data"`
+		Data    json.RawMessage `json:"data"` // what has changed: the person, or only what is stored with them
+		Params  struct {
+			UserID string `json:"userId"`
+		} `json:"params"` // of the call that changed it
 	}
 	if err := json.Unmarshal(body, &event); err != nil || event.Name == "" || event.CreatedAt.IsZero() {
 		return WebhookEvent{}, fmt.Errorf("webhook: %w: not an event", ErrInvalidOption)
@@ -63,7 +67,13 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 		Suspended bool   `json:"isSuspended"`
 	}
 	_ = json.Unmarshal(event.Data, &person) // in other events it is something else, a list even
-	event.UserID, event.Suspended = cmp.Or(event.UserID, person.ID), person.Suspended
-	event.Members, event.Body = append(event.Added, event.Removed...), body
+	event.Suspended, event.Body = person.Suspended, body
+	switch {
+	case strings.HasPrefix(event.Name, "User."):
+		event.UserID = cmp.Or(event.UserID, event.Params.UserID, person.ID)
+	case event.Name == EventOrganizationUsers:
+		event.Members = append(append(event.Added, event.Removed...), event.Params.UserID)
+		event.Members = slices.DeleteFunc(event.Members, func(id string) bool { return id == "" })
+	}
 	return event.WebhookEvent, nil
 }
