@@ -3,6 +3,7 @@ package routes
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -183,5 +184,33 @@ func TestOddOrganizations(t *testing.T) {
 		if a := b.getJSON("/api/me"); a.status != 200 {
 			t.Errorf("JSON with %v: %d %s", organizations, a.status, a.body)
 		}
+	}
+}
+
+// What ended or changed at Logto ends here within SESSION_REVALIDATE and one request: also for an API that knows its caller by the
+// cookie.
+func TestCallerIsRevalidated(t *testing.T) {
+	for name, change := range map[string]func(*site){
+		"suspended": func(s *site) { s.logto.Suspend("ada") },
+		"role lost": func(s *site) { s.logto.SetRoles("ada") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			b := s.signedIn(t, "ada")
+			address := "/api/resource?" + url.Values{"indicator": {shopping}}.Encode()
+			if a := b.getJSON(address); a.status != 200 {
+				t.Fatalf("before: %d %s", a.status, a.body)
+			}
+			change(s)
+			if _, err := s.app.Sessions.MarkDue(t.Context(), s.logto.User("ada").Subject); err != nil { // as if the time had passed
+				t.Fatal(err)
+			}
+			s.logto.Forget()
+			for range 3 {
+				if a := b.getJSON(address); a.status == 200 && strings.Contains(a.body, "write:products") {
+					t.Errorf("after: %d %s; Logto was asked %d times", a.status, a.body, s.logto.Count(authtest.Token))
+				}
+			}
+		})
 	}
 }

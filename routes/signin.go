@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -169,7 +170,7 @@ const maxReturnTo = 1 << 10
 // through.
 func isLocal(path string) bool {
 	u, err := url.Parse(path)
-	return err == nil && !u.IsAbs() && u.Host == "" && u.User == nil && len(path) <= maxReturnTo &&
+	return err == nil && !u.IsAbs() && u.Host == "" && u.User == nil && len(path) <= maxReturnTo && utf8.ValidString(path) &&
 		strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") && !strings.Contains(path, `\`) &&
 		!strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f })
 }

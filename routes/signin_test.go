@@ -570,3 +570,18 @@ func FuzzCookie(f *testing.F) {
 		}
 	})
 }
+
+// A return_to whose bytes are not UTF-8, and which would become six times as long in a state, keeps nobody from signing in.
+func TestReturnToNotUTF8(t *testing.T) {
+	s := newSite(t)
+	b := s.browser(t)
+	a := b.get("/sign-in?return_to=/" + strings.Repeat("%FF", 600))
+	b.want(a, http.StatusSeeOther, "")
+	callback, err := b.logto.SignIn(t.Context(), a.header.Get("Location"), "ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a = b.get(callback); a.status != http.StatusSeeOther {
+		t.Errorf("callback: %d", a.status)
+	}
+}

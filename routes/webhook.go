@@ -3,6 +3,7 @@ package routes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -14,17 +15,19 @@ import (
 // onEvent does what an event of Logto's calls for. An event of your own goes here. It may come twice, or never: what must not
 // be missed is found out by revalidation.
 func (app App) onEvent(ctx context.Context, event auth.WebhookEvent) (err error) {
-	ends, changed := false, event.Members
+	ends, signIns, changed := false, true, event.Members
 	switch event.Name {
 	case auth.EventUserSuspension:
 		ends = event.Suspended
-	case auth.EventUserDeleted, auth.EventPasswordReset:
+	case auth.EventUserDeleted:
 		ends = true
+	case auth.EventPasswordReset:
+		ends, signIns = true, false // who forgot it while signing in goes on with the new one
 	case auth.EventUserData:
 		changed = []string{event.UserID}
 	}
 	if ends && event.UserID != "" {
-		_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt)
+		_, err = app.Sessions.EndBefore(ctx, event.UserID, event.CreatedAt, signIns)
 	}
 	for i := 0; i < len(changed) && err == nil; i++ {
 		_, err = app.Sessions.MarkDue(ctx, changed[i])
@@ -59,6 +62,9 @@ func (app App) webhook(c *gin.Context) {
 
 func (app App) receiveEvent(c *gin.Context) error {
 	body, err := io.ReadAll(c.Request.Body)
+	if _, isLarge := errors.AsType[*http.MaxBytesError](err); err != nil && !isLarge {
+		err = fmt.Errorf("%w: the body is cut off", auth.ErrInvalidOption)
+	}
 	if err != nil {
 		return err
 	}

@@ -154,3 +154,51 @@ func TestWebhookReplay(t *testing.T) {
 		}
 	}
 }
+
+// Who has forgotten the password sets a new one on Logto's page, is led to its sign-in page, and signs in there: all within the
+// sign-in that began here. The webhook that comes between does not refuse it.
+func TestForgottenPassword(t *testing.T) {
+	s := newHookedSite(t)
+	b := s.browser(t)
+	a := b.get("/sign-in?return_to=/protected/sessions")
+	time.Sleep(2 * time.Millisecond)
+	s.logto.ResetPassword("ada", "the new one") // posts PostResetPassword
+	time.Sleep(2 * time.Millisecond)
+	callback, err := b.logto.SignIn(t.Context(), a.header.Get("Location"), "ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a = b.get(callback)
+	if a.status != http.StatusSeeOther || !b.isSignedIn() {
+		t.Errorf("callback: %d, %v", a.status, strings.Contains(a.body, "You were signed out"))
+	}
+}
+
+// PATCH /api/users/{id}/custom-data and …/profile send User.Data.Updated with the custom data (the profile) as data: the person is
+// in params.userId alone.
+func TestCustomDataWebhook(t *testing.T) {
+	for name, data := range map[string]string{
+		"without an id": `{"theme":"dark"}`, "with an id of its own": `{"id":"GRACE"}`, "with another case": `{"ID":"GRACE"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newHookedSite(t)
+			b, grace := s.signedIn(t, "ada"), s.signedIn(t, "grace")
+			data = strings.ReplaceAll(data, "GRACE", s.logto.User("grace").Subject)
+			body := fmt.Sprintf(`{"event":"User.Data.Updated","createdAt":%q,"hookId":"hook","path":"/users/%[2]s/custom-data","matchedRoute":"/users/:userId/custom-data","params":{"userId":%[2]q},"data":%[3]s}`,
+				time.Now().UTC().Format(time.RFC3339Nano), s.logto.User("ada").Subject, data)
+			if a := s.event(t, body, sign(webhookKey, body)); a.status != 200 {
+				t.Fatal(a.status)
+			}
+			s.logto.Forget()
+			b.get("/")
+			if n := s.logto.Count(authtest.Token); n != 1 {
+				t.Errorf("ada's data changed, and her next page asked Logto %d times", n)
+			}
+			s.logto.Forget()
+			grace.get("/")
+			if n := s.logto.Count(authtest.Token); n != 0 {
+				t.Errorf("grace's page asked Logto %d times", n)
+			}
+		})
+	}
+}
