@@ -411,6 +411,7 @@ func TestPromptLogin(t *testing.T) {
 func TestExchangeFails(t *testing.T) {
 	tests := append(slices.Clone(broken), []brokenAnswer{
 		{"an error under 200", authtest.Body(http.StatusOK, "application/json", `{"error":"invalid_grant","error_description":"garbage"}`), 0},
+		{"an error beside the tokens", authtest.Field("error", "invalid_grant"), 0},
 		{"no access token", authtest.NoField("access_token"), 0},
 		{"an access token that is no text", authtest.Field("access_token", map[string]any{"garbage": 1}), 0},
 		{"an ID token that is no text", authtest.Field("id_token", 7), -1},

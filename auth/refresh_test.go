@@ -58,17 +58,19 @@ func (a *app) token(tb testing.TB, resource string, options ...auth.TokenOption)
 
 // TestTokenWithoutLife: a token of which Logto does not say how long it lives is used for a while, not for ever.
 func TestTokenWithoutLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newApp(t, inMemory)
-		a.idp.On(authtest.Token, authtest.NoField("expires_in"))
-		a.signIn(t)
-		a.token(t, shopping)
-		a.token(t, shopping)
-		a.wantCalls(t, authtest.Token, 1)
-		time.Sleep(6 * time.Minute)
-		a.token(t, shopping)
-		a.wantCalls(t, authtest.Token, 2)
-	})
+	for _, answer := range []authtest.Behaviour{authtest.NoField("expires_in"), authtest.Field("expires_in", "long")} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newApp(t, inMemory)
+			a.idp.On(authtest.Token, answer)
+			a.signIn(t)
+			a.token(t, shopping)
+			a.token(t, shopping)
+			a.wantCalls(t, authtest.Token, 1)
+			time.Sleep(6 * time.Minute)
+			a.token(t, shopping)
+			a.wantCalls(t, authtest.Token, 2)
+		})
+	}
 }
 
 // TestTokensAreKeptApart: by resource, organization and scopes, in whatever order these are given.
