@@ -33,7 +33,7 @@ func (c *Client) isDue(asked time.Time, storage Storage) bool {
 
 // revalidate asks Logto who the person is, unless somebody else does, and waits a little for the answer.
 func (s *Session) revalidate(ctx context.Context) {
-	if !s.client.outage.mayTry() {
+	if s.client.outage.lasts() {
 		return
 	}
 	waiting, stopWaiting := context.WithTimeout(ctx, revalidateWait)
@@ -58,13 +58,11 @@ func (s *Session) ask(ctx context.Context) error {
 	pause := min(revalidatePause, cmp.Or(s.client.config.Revalidate, revalidatePause))
 	held, release, err := s.storage.TryLock(ctx, pause)
 	if err != nil || held == nil {
-		s.client.outage.leave()
 		return err
 	}
 	defer release()
 	r, err := s.read(held)
-	if err != nil || !s.client.isDue(r.asked, s.storage) {
-		s.client.outage.leave()
+	if err != nil || !s.client.isDue(r.asked, s.storage) || !s.client.outage.mayTry() {
 		return err
 	}
 	if r.RefreshToken == "" {
@@ -112,16 +110,16 @@ func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
 // to time.
 type outage struct{ next atomic.Pointer[time.Time] } // when to try; nil: it is not down
 
-func (o *outage) mayTry() bool {
+// lasts reports whether it is not yet time to try again.
+func (o *outage) lasts() bool {
 	next := o.next.Load()
-	return next == nil || !time.Now().Before(*next) && o.next.CompareAndSwap(next, new(time.Now().Add(revalidatePause)))
+	return next != nil && time.Now().Before(*next)
 }
 
-// leave gives the try to the next one: this one had nothing to ask.
-func (o *outage) leave() {
-	if next := o.next.Load(); next != nil {
-		o.next.CompareAndSwap(next, new(time.Now()))
-	}
+// mayTry takes the try, for whoever is about to ask.
+func (o *outage) mayTry() bool {
+	next := o.next.Load()
+	return next == nil || !o.lasts() && o.next.CompareAndSwap(next, new(time.Now().Add(revalidatePause)))
 }
 
 func (o *outage) note(down bool) {
