@@ -299,11 +299,11 @@ func TestURLForms(t *testing.T) {
 		}
 		switch c := rdb.(type) {
 		case *redis.Client:
-			if o := c.Options(); o.MaxRetries != 0 || o.DialTimeout != dialTimeout || !o.ContextTimeoutEnabled {
+			if o := c.Options(); o.MaxRetries != 0 || o.DialTimeout != time.Second || !o.ContextTimeoutEnabled {
 				t.Errorf("%s: retries %d, dial time-out %v", url, o.MaxRetries, o.DialTimeout)
 			}
 		case *redis.ClusterClient:
-			if o := c.Options(); o.ReadOnly || o.DialTimeout != dialTimeout || !o.ContextTimeoutEnabled {
+			if o := c.Options(); o.ReadOnly || o.DialTimeout != time.Second || !o.ContextTimeoutEnabled {
 				t.Errorf("%s: %+v", url, o)
 			}
 		}

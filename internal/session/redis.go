@@ -37,12 +37,6 @@ func Open(cfg RedisConfig) (redis.UniversalClient, error) {
 	return open(), nil
 }
 
-const (
-	dialTimeout  = time.Second
-	replyTimeout = time.Second
-	poolTimeout  = time.Second
-)
-
 // parse returns the constructor for a URL's form. go-redis's own messages may quote a part of a password, and stay here.
 func parse(text string) (func() redis.UniversalClient, error) {
 	u, err := url.Parse(text)
@@ -51,8 +45,7 @@ func parse(text string) (func() redis.UniversalClient, error) {
 	}
 	query := u.Query()
 	for option, ours := range map[string]string{
-		"dial_timeout": dialTimeout.String(), "pool_timeout": poolTimeout.String(),
-		"read_timeout": replyTimeout.String(), "write_timeout": replyTimeout.String(),
+		"dial_timeout": "1s", "pool_timeout": "1s", "read_timeout": "1s", "write_timeout": "1s",
 		"max_retries": "-1",
 		"protocol":    "2", // nothing here needs what a RESP3 server pushes, nor the look for it before each command
 	} {
