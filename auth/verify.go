@@ -113,23 +113,22 @@ func (v verified) VerifySignature(context.Context, string) ([]byte, error) { ret
 // encoding/json does, and the times, of which exp and iat are required (RFC 7519 §4.1).
 func (v *Verifier) check(payload []byte, audience string) error {
 	var claims struct {
-		Issuer    string       `json:"iss"`
-		Audience  Audience     `json:"aud"`
-		Expiry    *NumericDate `json:"exp"`
-		IssuedAt  *NumericDate `json:"iat"`
-		NotBefore *NumericDate `json:"nbf"`
+		Issuer    string      `json:"iss"`
+		Audience  Audience    `json:"aud"`
+		Expiry    NumericDate `json:"exp"`
+		IssuedAt  NumericDate `json:"iat"`
+		NotBefore NumericDate `json:"nbf"`
 	}
 	if err := unmarshalClaims(payload, &claims, new(map[string]json.RawMessage)); err != nil {
 		return err
 	}
 	earliest, latest := time.Now().Add(-v.leeway), time.Now().Add(v.leeway)
-	hasTimes := claims.Expiry != nil && claims.IssuedAt != nil
 	return refuse(ErrInvalidToken,
 		fault{claims.Issuer != v.issuer || !slices.Contains(claims.Audience, audience), "iss or aud is missing"},
-		fault{!hasTimes, "exp or iat is missing"},
-		fault{hasTimes && !earliest.Before(claims.Expiry.Time()), "expired"},
-		fault{hasTimes && claims.IssuedAt.Time().After(latest), "issued in the future"},
-		fault{claims.NotBefore != nil && claims.NotBefore.Time().After(latest), "not valid yet"},
+		fault{claims.Expiry == 0 || claims.IssuedAt == 0, "exp or iat is missing"},
+		fault{!earliest.Before(claims.Expiry.Time()), "expired"},
+		fault{claims.IssuedAt.Time().After(latest), "issued in the future"},
+		fault{claims.NotBefore.Time().After(latest), "not valid yet"},
 	)
 }
 

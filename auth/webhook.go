@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // Events of Logto that this application knows what to do with (Logto's docs, "Webhooks events").
@@ -52,27 +54,20 @@ func (c *Client) VerifyWebhook(body []byte, signature string) (WebhookEvent, err
 	}
 	var event struct {
 		WebhookEvent
-		Added   []string        `json:"addedUserIds"`
-		Removed []string        `json:"removedUserIds"`
-		Data    json.RawMessage `json:"data"` // what has changed: the person, or only what is stored with them
-		Params  struct {
-			UserID string `json:"userId"`
-		} `json:"params"` // of the call that changed it
+		Added   []string `json:"addedUserIds"`
+		Removed []string `json:"removedUserIds"`
 	}
 	if err := json.Unmarshal(body, &event); err != nil || event.Name == "" || event.CreatedAt.IsZero() {
 		return WebhookEvent{}, fmt.Errorf("webhook: %w: not an event", ErrInvalidOption)
 	}
-	var person struct {
-		ID        string `json:"id"`
-		Suspended bool   `json:"isSuspended"`
-	}
-	_ = json.Unmarshal(event.Data, &person) // in other events it is something else, a list even
-	event.Suspended, event.Body = person.Suspended, body
+	// What has changed may be the person, or only what is stored with them; then the call that did it names them.
+	concerned, person := gjson.GetBytes(body, "params.userId").String(), gjson.GetBytes(body, "data")
+	event.Suspended, event.Body = person.Get("isSuspended").Bool(), body
 	switch {
 	case strings.HasPrefix(event.Name, "User."):
-		event.UserID = cmp.Or(event.UserID, event.Params.UserID, person.ID)
+		event.UserID = cmp.Or(event.UserID, concerned, person.Get("id").String())
 	case event.Name == EventOrganizationUsers:
-		event.Members = append(append(event.Added, event.Removed...), event.Params.UserID)
+		event.Members = append(append(event.Added, event.Removed...), concerned)
 		event.Members = slices.DeleteFunc(event.Members, func(id string) bool { return id == "" })
 	}
 	return event.WebhookEvent, nil
