@@ -2,7 +2,6 @@ package routes
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/gin-gonic/gin"
 
@@ -36,23 +35,21 @@ func (app App) RequireToken(need func(*gin.Context) auth.Permission) gin.Handler
 // RequireCaller is RequireToken for an API that our own pages call too: who sends no token is known by the session's cookie, and
 // may what their own token would permit. A request of another site's page is refused as a form's would be.
 func (app App) RequireCaller(need func(*gin.Context) auth.Permission) gin.HandlerFunc {
-	byToken, load := app.RequireToken(need), app.handle(app.loadSession)
+	byToken := app.RequireToken(need)
 	return func(c *gin.Context) {
 		wanted := need(c)
 		if c.GetHeader("Authorization") == "" && (wanted.Resource != "" || wanted.Organization != "") {
-			if load(c); c.IsAborted() {
+			if err := app.loadSession(c); err != nil {
+				app.stop(c, err)
 				return
 			}
 			ctx, err := app.session(c).Authorize(c.Request.Context(), wanted)
-			switch {
-			case err == nil:
+			if err == nil {
 				c.Request = c.Request.WithContext(ctx)
 				return
-			case lacks(err):
-				app.stop(c, fmt.Errorf("%w: %w", lacksPermission(wanted), err))
-				return
-			case !errors.Is(err, auth.ErrNotAuthenticated):
-				app.stop(c, err)
+			}
+			if !errors.Is(err, auth.ErrNotAuthenticated) {
+				app.stop(c, lacking(wanted, err))
 				return
 			}
 		}

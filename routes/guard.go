@@ -72,11 +72,7 @@ func RequireOrganizationRole(roles ...string) GuardOption {
 // where none is active also those of all their organizations: add RequireOrganization where that is too much.
 func RequirePermission(resource string, scopes ...string) GuardOption {
 	return require(func(r *rights) error {
-		err := r.permission(resource, scopes)
-		if lacks(err) {
-			return fmt.Errorf("%w: %w", lacksPermission(auth.Permission{Resource: resource, Scopes: scopes}), err)
-		}
-		return err
+		return lacking(auth.Permission{Resource: resource, Scopes: scopes}, r.permission(resource, scopes))
 	})
 }
 
@@ -202,17 +198,16 @@ func (app App) backTo(c *gin.Context) string {
 
 func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
-// lacks reports whether an error says that a person has no such permission; nobody has one of what is not configured.
-func lacks(err error) bool {
-	return errors.Is(err, auth.ErrInsufficientScope) || errors.Is(err, auth.ErrUnknownResource) || errors.Is(err, auth.ErrOrganizationsScope)
-}
-
-func lacksPermission(need auth.Permission) error {
+// lacking adds to an error what is needed, if it says that the person has no such permission. Nobody has one of what is not configured.
+func lacking(need auth.Permission, err error) error {
+	if !errors.Is(err, auth.ErrInsufficientScope) && !errors.Is(err, auth.ErrUnknownResource) && !errors.Is(err, auth.ErrOrganizationsScope) {
+		return err
+	}
 	required := gin.H{"resource": need.Resource, "scopes": need.Scopes}
 	if need.Organization != "" {
 		required["organization"] = need.Organization
 	}
-	return &forbiddenError{"lacks_permission", gin.H{"permission": required}, need.Scopes, need.Scopes}
+	return fmt.Errorf("%w: %w", &forbiddenError{"lacks_permission", gin.H{"permission": required}, need.Scopes, need.Scopes}, err)
 }
 
 // rights answers what a person may do: for guards, and for templates, so that both have the same answer. What can't be known is
