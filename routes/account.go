@@ -1,8 +1,8 @@
 package routes
 
 import (
+	"cmp"
 	"net/http"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -18,29 +18,26 @@ func (app App) accountDone(c *gin.Context) error {
 	return nil
 }
 
-// me is whom a script on one of our own pages shows.
-type me struct {
-	Subject       string         `json:"sub"`
-	Name          string         `json:"name"`
-	Picture       *string        `json:"picture"`
-	Roles         []string       `json:"roles"`
-	Organizations []organization `json:"organizations"`
-	Organization  *string        `json:"organization"` // the ID of the active one
-	Session       span           `json:"session"`
+// setOrganization makes one of the person's organizations the active one, or none.
+func (app App) setOrganization(c *gin.Context) error {
+	form, err := readForm(c)
+	if err != nil {
+		return err
+	}
+	if err := app.session(c).SetOrganization(c.Request.Context(), form.Get("id")); err != nil {
+		return err
+	}
+	person, err := app.session(c).Person(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	active, _ := person.ActiveOrganization()
+	app.tell(c, "organization", cmp.Or(active.Name, app.text(c, "organization.none")))
+	c.Redirect(http.StatusSeeOther, localPath(form.Get("return_to")))
+	return nil
 }
 
-type organization struct {
-	ID    string   `json:"id"`
-	Name  string   `json:"name"`
-	Roles []string `json:"roles"`
-}
-
-// span is for how long the person is signed in here: Expires is when the session ends if nobody uses it.
-type span struct {
-	Since   time.Time `json:"since"`
-	Expires time.Time `json:"expires"`
-}
-
+// me says to a script on one of our own pages who is signed in. What the person lacks is null, and a list is never null.
 func (app App) me(c *gin.Context) error {
 	ctx := c.Request.Context()
 	person, err := app.session(c).Person(ctx)
@@ -48,20 +45,22 @@ func (app App) me(c *gin.Context) error {
 		return err
 	}
 	claims := auth.UserFrom(ctx).Claims()
-	answer := me{Subject: person.Subject, Name: person.DisplayName, Roles: claims.Roles.Value(), Organizations: []organization{}}
-	if answer.Roles == nil {
-		answer.Roles = []string{}
+	organizations := []gin.H{}
+	for _, o := range person.Organizations {
+		organizations = append(organizations, gin.H{"id": o.ID, "name": o.Name, "roles": claims.RolesIn(o.ID)})
+	}
+	since, expires := app.browser(c).Span()
+	answer := gin.H{
+		"sub": person.Subject, "name": person.DisplayName, "picture": nil, "roles": append([]string{}, claims.Roles.Value()...),
+		"organizations": organizations, "organization": nil, // the ID of the active one
+		"session": gin.H{"since": since, "expires": expires}, // the session ends then if nobody uses it
 	}
 	if person.Picture != "" {
-		answer.Picture = &person.Picture
-	}
-	for _, o := range person.Organizations {
-		answer.Organizations = append(answer.Organizations, organization{o.ID, o.Name, claims.RolesIn(o.ID)})
+		answer["picture"] = person.Picture
 	}
 	if active, ok := person.ActiveOrganization(); ok {
-		answer.Organization = &active.ID
+		answer["organization"] = active.ID
 	}
-	answer.Session.Since, answer.Session.Expires = app.browser(c).Span()
 	c.JSON(http.StatusOK, answer)
 	return nil
 }

@@ -202,7 +202,11 @@ func TestManyOrganizations(t *testing.T) {
 	if got := s.redis.during(func() { b.get("/sign-out") }); !slices.Equal(got, []string{"GETRANGE"}) {
 		t.Errorf("a page costs %q", got)
 	}
-	if got := decode[me](t, b.get("/api/me")); len(got.Organizations) != 200 || *got.Organization != "org000000123" || got.Organizations[7].Roles[0] != "admin" {
+	got := decode[struct {
+		Organization  string
+		Organizations []struct{ Roles []string }
+	}](t, b.get("/api/me"))
+	if len(got.Organizations) != 200 || got.Organization != "org000000123" || got.Organizations[7].Roles[0] != "admin" {
 		t.Errorf("%+v", got)
 	}
 }
