@@ -43,7 +43,6 @@ type tokenRow struct {
 	Error     *tokenError
 	API       string // the sample API's answer, if it was called
 
-	claims  *auth.AccessTokenClaims
 	apiPath string
 }
 
@@ -67,10 +66,7 @@ func (app App) tokens(c *gin.Context) error {
 	for i, resource := range app.Auth.Resources() {
 		row := tokenRow{ID: fmt.Sprint("resource-", i+1), Name: resource, IsAsked: form.Get("resource") == resource}
 		row.apiPath = "/api/resource?" + url.Values{"indicator": {resource}}.Encode()
-		err := app.fill(c, &row, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
-			return session.AccessToken(ctx, resource, options...)
-		})
-		if err != nil {
+		if err := app.fill(c, &row, form, session.AccessToken); err != nil {
 			return err
 		}
 		page.Resources = append(page.Resources, row)
@@ -79,10 +75,7 @@ func (app App) tokens(c *gin.Context) error {
 		id := organization.ID
 		row := tokenRow{ID: "organization-" + id, Name: id, Label: organization.Name, IsAsked: form.Get("organization") == id}
 		row.apiPath = "/api/organizations/" + url.PathEscape(id)
-		err := app.fill(c, &row, form, func(ctx context.Context, options ...auth.TokenOption) (auth.Token, error) {
-			return session.OrganizationToken(ctx, id, options...)
-		})
-		if err != nil {
+		if err := app.fill(c, &row, form, session.OrganizationToken); err != nil {
 			return err
 		}
 		page.Organizations = append(page.Organizations, row)
@@ -94,7 +87,7 @@ func (app App) tokens(c *gin.Context) error {
 	return app.page(c, http.StatusOK, "tokens", page)
 }
 
-type getToken = func(context.Context, ...auth.TokenOption) (auth.Token, error)
+type getToken = func(ctx context.Context, name string, options ...auth.TokenOption) (auth.Token, error)
 
 // fill gets a row's token, if somebody asks for it. A refusal is a part of the page; only what concerns the whole session is an error.
 func (app App) fill(c *gin.Context, row *tokenRow, form url.Values, get getToken) error {
@@ -106,12 +99,11 @@ func (app App) fill(c *gin.Context, row *tokenRow, form url.Values, get getToken
 	if row.IsAsked && !form.Has("call") {
 		options = append(options, auth.ForceRefresh())
 	}
-	token, err := get(ctx, options...)
-	if err != nil {
-		row.Error, err = app.explain(c, err)
-		return err
+	token, err := get(ctx, row.Name, options...)
+	var claims auth.AccessTokenClaims
+	if err == nil {
+		claims, err = token.Claims()
 	}
-	claims, err := token.Claims()
 	if err != nil {
 		row.Error, err = app.explain(c, err)
 		return err
@@ -120,7 +112,7 @@ func (app App) fill(c *gin.Context, row *tokenRow, form url.Values, get getToken
 	if err != nil {
 		return err
 	}
-	row.claims, row.Claims = &claims, indent(data)
+	row.Claims = indent(data)
 	row.Scopes = slices.Sorted(slices.Values(claims.Scopes()))
 	row.ExpiresIn = app.Messages.Span(c.GetString(languageKey), time.Until(token.Expiry).Round(time.Minute))
 	if row.IsAsked && form.Has("call") {
@@ -140,21 +132,13 @@ func (app App) explain(c *gin.Context, err error) (*tokenError, error) {
 		code = answer.Code
 	case errors.Is(err, auth.ErrOrganizationsScope):
 		code = "no_organizations"
-	case !isAnswer && !isAboutToken(err):
+	case isAnswer, errors.Is(err, auth.ErrProvider), errors.Is(err, auth.ErrOpaqueToken), errors.Is(err, auth.ErrInvalidToken):
+	case errors.Is(err, auth.ErrInvalidOption): // it is named by what is no ID
+	default:
 		return nil, err
 	}
 	c.Set(failureKey, err)
 	return &tokenError{Code: code, Message: app.text(c, "tokens.error."+code)}, nil
-}
-
-// isAboutToken reports whether a failure is about one token alone: Logto did not give it, or it is odd, or its name is.
-func isAboutToken(err error) bool {
-	for _, kind := range []error{auth.ErrProvider, auth.ErrOpaqueToken, auth.ErrInvalidToken, auth.ErrInvalidOption} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
 }
 
 // byName is the form that the JSON has.
@@ -164,7 +148,7 @@ func byName(rows []tokenRow) gin.H {
 		if row.Error != nil {
 			all[row.Name] = gin.H{"error": row.Error}
 		} else {
-			all[row.Name] = gin.H{"claims": row.claims}
+			all[row.Name] = gin.H{"claims": json.RawMessage(row.Claims)}
 		}
 	}
 	return all
