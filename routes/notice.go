@@ -73,13 +73,6 @@ func (app App) notice(c *gin.Context, person *auth.Person) string {
 	return app.text(c, "notice.left_organization", left)
 }
 
-// tellLater keeps what is to be told for the page after a sign-in.
-func (app App) tellLater(c *gin.Context) {
-	if ending := app.ending(c); ending != "" {
-		app.tell(c, ending)
-	}
-}
-
 // ending names the notice of a session that has ended since the browser was here; empty if it was told already.
 func (app App) ending(c *gin.Context) string {
 	browser := app.browser(c)

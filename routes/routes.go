@@ -88,7 +88,7 @@ func New(app App) http.Handler {
 	visitors := []gin.HandlerFunc{app.handle(app.loadSession), sessions.Sessions("sid", app.Sessions)}
 	signIn := r.Group("/", app.throttle).Group("/", visitors...) // who is refused costs no look for a session
 	signIn.GET("/sign-in", app.handle(navigated), app.handle(app.signIn))
-	signIn.GET("/sign-up", app.handle(navigated), app.handle(app.signUp))
+	signIn.GET("/sign-up", app.handle(navigated), app.handle(app.signIn))
 	signIn.GET("/callback", app.handle(app.callback))
 	site := r.Group("/", visitors...)
 	site.Match(read, "/", app.handle(app.home))

@@ -28,13 +28,16 @@ func navigated(c *gin.Context) error {
 }
 
 // signIn sends the browser to Logto.
-func (app App) signIn(c *gin.Context) error { return app.goToLogto(c, app.signInOptions(c)) }
-
-// signUp does the same, to the registration page first.
-func (app App) signUp(c *gin.Context) error {
-	options := app.signInOptions(c)
-	options.FirstScreen = auth.FirstScreenRegister
-	return app.goToLogto(c, options)
+func (app App) signIn(c *gin.Context) error {
+	address, err := app.session(c).SignIn(c.Request.Context(), app.signInOptions(c))
+	if err != nil {
+		return err
+	}
+	if ending := app.ending(c); ending != "" { // to be told after the sign-in
+		app.tell(c, ending)
+	}
+	c.Redirect(http.StatusSeeOther, address)
+	return nil
 }
 
 // signInOptions is how a sign-in goes, by what the address asks for. What is not valid there is ignored: an old link still leads to
@@ -47,6 +50,9 @@ func (app App) signInOptions(c *gin.Context) auth.SignInOptions {
 		OrganizationID: matching(isID(), query.Get("organization_id")),
 		LoginHint:      hint(query.Get("login_hint")),
 		UILocales:      []string{c.GetString(languageKey)},
+	}
+	if c.FullPath() == "/sign-up" {
+		options.FirstScreen = auth.FirstScreenRegister
 	}
 	if direct := query.Get("direct"); slices.Contains(app.Auth.DirectSignIns(), direct) {
 		options.DirectSignIn = direct
@@ -87,16 +93,6 @@ func hint(text string) string {
 		return ""
 	}
 	return text
-}
-
-func (app App) goToLogto(c *gin.Context, options auth.SignInOptions) error {
-	address, err := app.session(c).SignIn(c.Request.Context(), options)
-	if err != nil {
-		return err
-	}
-	app.tellLater(c)
-	c.Redirect(http.StatusSeeOther, address)
-	return nil
 }
 
 // callback is where Logto sends the browser back to.
