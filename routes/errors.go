@@ -87,7 +87,7 @@ func status(err error) (code int, name string) {
 		return http.StatusForbidden, "unmet_authentication"
 	case errors.Is(err, auth.ErrNotMember):
 		return http.StatusForbidden, "not_member"
-	case isAnswer && answer.Status == 0 && isRefusal(answer.Code):
+	case isAnswer && answer.Status == 0 && slices.Contains(refusals, answer.Code):
 		return http.StatusBadRequest, "denied"
 	case isAnswer && answer.Code == "invalid_grant": // the code was used, is too old, or is somebody else's
 		return http.StatusBadRequest, "unknown_sign_in"
@@ -103,15 +103,8 @@ func status(err error) (code int, name string) {
 	return http.StatusInternalServerError, "internal"
 }
 
-// isRefusal reports whether Logto's error means that the person did not go through with it (RFC 6749 §4.1.2.1, OpenID
-// Connect Core §3.1.2.6).
-func isRefusal(code string) bool {
-	switch code {
-	case "access_denied", "login_required", "consent_required", "interaction_required", "account_selection_required":
-		return true
-	}
-	return false
-}
+// refusals are Logto's errors that mean that the person did not go through with it (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6).
+var refusals = []string{"access_denied", "login_required", "consent_required", "interaction_required", "account_selection_required"}
 
 // stop answers a failure and ends the chain.
 func (app App) stop(c *gin.Context, err error) {
@@ -149,23 +142,22 @@ func (app App) fail(c *gin.Context, err error) {
 		c.Writer.Header().Del("Set-Cookie") // an outage changes nothing in the browser
 	}
 	forbidden, isForbidden := errors.AsType[*forbiddenError](err)
-	if wantsJSON(c) {
-		if isForbidden {
-			c.JSON(code, gin.H{"error": "forbidden", "required": forbidden.required})
-		} else {
-			c.JSON(code, gin.H{"error": name, "request_id": c.GetString(requestIDKey)})
-		}
+	switch {
+	case wantsJSON(c) && isForbidden:
+		c.JSON(code, gin.H{"error": "forbidden", "required": forbidden.required})
 		return
+	case wantsJSON(c):
+		c.JSON(code, gin.H{"error": name, "request_id": c.GetString(requestIDKey)})
+		return
+	case !isForbidden:
+		forbidden = &forbiddenError{}
 	}
 	if person, err := app.person(c); err == nil && person != nil && strings.HasPrefix(name, "logto_") && !isSignIn(c.FullPath()) {
 		name = "not_loaded"
 	}
-	missing := ""
-	if isForbidden {
-		missing = strings.Join(forbidden.missing, ", ")
-	}
 	page := errorPage{
-		Status: code, Title: app.text(c, "error."+name+".title"), Message: app.text(c, "error."+name+".text", missing),
+		Status: code, Title: app.text(c, "error."+name+".title"),
+		Message:            app.text(c, "error."+name+".text", strings.Join(forbidden.missing, ", ")),
 		ChooseOrganization: strings.HasPrefix(name, "lacks_organization"),
 	}
 	page.RetryURL, page.RetryText = app.retry(c, code, name)
