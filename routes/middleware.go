@@ -84,11 +84,7 @@ func (app App) identify(c *gin.Context) {
 			level = slog.LevelError
 		}
 	}
-	if ctx, handler := context.WithoutCancel(c.Request.Context()), app.Log.Handler(); handler.Enabled(ctx, level) {
-		record := slog.NewRecord(time.Now(), level, "request", 0) // where in the source this is says nothing
-		record.AddAttrs(attributes...)
-		_ = handler.Handle(ctx, record) // as slog does
-	}
+	app.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attributes...)
 }
 
 // about names the person and the session by short hashes, so that one person's trouble can be followed without a name.
@@ -196,11 +192,7 @@ func (app App) limit(c *gin.Context) {
 // dropLarge reports whether a header is beyond its limit, and takes it out, so that the answer does not read it either.
 func dropLarge(header http.Header) (dropped bool) {
 	for name, limit := range maxHeaders {
-		size := 0
-		for _, line := range header[name] {
-			size += len(line)
-		}
-		if size > limit {
+		if len(strings.Join(header[name], "")) > limit {
 			delete(header, name)
 			dropped = true
 		}

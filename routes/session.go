@@ -27,11 +27,7 @@ func (app App) loadSession(c *gin.Context) error {
 }
 
 // tryLoadSession is for pages that must not fail without one: their header shows who is signed in, if that can be known.
-func (app App) tryLoadSession(c *gin.Context) {
-	if browser, err := app.Sessions.Browser(c.Writer, c.Request); err == nil {
-		c.Set(browserKey, browser)
-	}
-}
+func (app App) tryLoadSession(c *gin.Context) { _ = app.loadSession(c) }
 
 // browser is the session of the request's browser; nil where no middleware loaded it.
 func (app App) browser(c *gin.Context) *session.Browser {
