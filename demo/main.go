@@ -145,13 +145,11 @@ func withHost(address string) string {
 
 // passTime makes keys expire: miniredis' clock stands still otherwise.
 func passTime(ctx context.Context, redis *miniredis.Miniredis) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(time.Second):
 			redis.FastForward(time.Second)
 		}
 	}
