@@ -103,8 +103,6 @@ func require(requirement func(*rights) error) GuardOption {
 	return func(g *guard) { g.requirements = append(g.requirements, requirement) }
 }
 
-const guardKey = "guard"
-
 // Authenticated lets only signed-in people pass who meet the requirements, and puts the person into the request's context:
 //
 //	site.GET("/protected/mine", app.Authenticated(RequireRole("admin")), func(c *gin.Context) {
@@ -120,8 +118,8 @@ func (app App) Authenticated(options ...GuardOption) gin.HandlerFunc {
 		option(&g)
 	}
 	return app.handle(func(c *gin.Context) error {
-		c.Set(guardKey, g)
 		ctx, rights := c.Request.Context(), app.rights(c)
+		rights.guard = g
 		user, err := rights.user()
 		if err != nil {
 			return err
@@ -144,14 +142,14 @@ func (app App) Authenticated(options ...GuardOption) gin.HandlerFunc {
 }
 
 // redirects reports whether who can't pass is sent to sign in, and not answered with 401.
-func redirects(c *gin.Context) bool {
-	g, _ := c.Value(guardKey).(guard)
+func (app App) redirects(c *gin.Context) bool {
+	g := app.rights(c).guard
 	return g.alwaysRedirect || wantsHTML(c) && !g.neverRedirect
 }
 
 // askToSignIn answers who is not signed in, or not any more.
 func (app App) askToSignIn(c *gin.Context) {
-	if !redirects(c) {
+	if !app.redirects(c) {
 		c.JSON(http.StatusUnauthorized, gin.H{"error": "Not authenticated"})
 		return
 	}
@@ -168,7 +166,7 @@ func (app App) askAgain(c *gin.Context) error {
 	query.Set("return_to", localPath(app.backTo(c)))
 	address := "/sign-in?" + query.Encode()
 	switch {
-	case !redirects(c):
+	case !app.redirects(c):
 		c.JSON(http.StatusUnauthorized, gin.H{"error": "reauthentication_required", "sign_in": address})
 		return nil
 	case isRead(c.Request.Method):
@@ -215,6 +213,7 @@ func lacking(need auth.Permission, err error) error {
 type rights struct {
 	app   App
 	c     *gin.Context
+	guard guard // that the request came to last
 	known *auth.User
 	again url.Values // the parameters of a sign-in that meets all guards so far: the next ID token need not say what this one does
 }
