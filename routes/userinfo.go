@@ -2,6 +2,7 @@ package routes
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -88,10 +89,7 @@ func (app App) userInfo(c *gin.Context) error {
 // claimRows puts both sets of claims side by side, by name.
 func claimRows(info, idToken []byte) (map[string]claimRow, error) {
 	var fromInfo, fromToken map[string]json.RawMessage
-	if err := json.Unmarshal(info, &fromInfo); err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(idToken, &fromToken); err != nil {
+	if err := errors.Join(json.Unmarshal(info, &fromInfo), json.Unmarshal(idToken, &fromToken)); err != nil {
 		return nil, err
 	}
 	rows := map[string]claimRow{}
@@ -101,17 +99,14 @@ func claimRows(info, idToken []byte) (map[string]claimRow, error) {
 		}
 	}
 	for name, raw := range fromInfo {
-		older, inToken := fromToken[name]
-		switch {
-		case !inToken:
-			rows[name] = show(name, raw, "userinfo")
-		case sameJSON(raw, older):
-			rows[name] = show(name, raw, "both")
-		default:
-			row := show(name, raw, "differs")
-			row.Other = show(name, older, "").Value
-			rows[name] = row
+		row := show(name, raw, "userinfo")
+		if older, inToken := fromToken[name]; inToken {
+			row.Origin = "both"
+			if !sameJSON(raw, older) {
+				row.Origin, row.Other = "differs", show(name, older, "").Value
+			}
 		}
+		rows[name] = row
 	}
 	return rows, nil
 }
