@@ -106,19 +106,23 @@ func status(err error) (code int, name string) {
 // refusals are Logto's errors that mean that the person did not go through with it (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6).
 var refusals = []string{"access_denied", "login_required", "consent_required", "interaction_required", "account_selection_required"}
 
-// stop answers a failure and ends the chain.
+// stop answers a failure and ends the chain. Who is to sign in, or to do it again, is sent there.
 func (app App) stop(c *gin.Context, err error) {
 	c.Abort()
-	if errors.Is(err, errReauthentication) {
-		if err = app.askAgain(c); err == nil {
-			return
-		}
+	isOut := errors.Is(err, auth.ErrNotAuthenticated) || errors.Is(err, auth.ErrSignInRequired) || errors.Is(err, session.ErrEnded)
+	isAgain := errors.Is(err, errReauthentication)
+	switch {
+	case isOut && app.redirects(c):
+		c.Redirect(http.StatusSeeOther, signInPath(app.backTo(c)))
+	case isOut:
+		c.JSON(http.StatusUnauthorized, gin.H{"error": "Not authenticated"})
+	case isAgain && !app.redirects(c):
+		c.JSON(http.StatusUnauthorized, gin.H{"error": "reauthentication_required", "sign_in": app.signInAgain(c)})
+	case isAgain && isRead(c.Request.Method):
+		c.Redirect(http.StatusSeeOther, app.signInAgain(c))
+	default: // what a form sent would be lost on the way to sign in again, so its person is told first
+		app.fail(c, err)
 	}
-	if errors.Is(err, auth.ErrNotAuthenticated) || errors.Is(err, auth.ErrSignInRequired) || errors.Is(err, session.ErrEnded) {
-		app.askToSignIn(c)
-		return
-	}
-	app.fail(c, err)
 }
 
 // errorPage is what the page "error" shows.
@@ -174,6 +178,8 @@ func (app App) retry(c *gin.Context, code int, name string) (address, text strin
 			return signInPath(c.Query("return_to")), app.text(c, "error.try_again")
 		}
 		return c.Request.URL.RequestURI(), app.text(c, "error.try_again")
+	case name == "reauthentication":
+		return app.signInAgain(c), app.text(c, "error.reauthentication.action")
 	case name == "lacks_permission":
 		return signInPath(app.backTo(c)), app.text(c, "error.lacks_permission.action")
 	case c.FullPath() == "/callback", name == "denied":

@@ -147,36 +147,14 @@ func (app App) redirects(c *gin.Context) bool {
 	return g.alwaysRedirect || wantsHTML(c) && !g.neverRedirect
 }
 
-// askToSignIn answers who is not signed in, or not any more.
-func (app App) askToSignIn(c *gin.Context) {
-	if !app.redirects(c) {
-		c.JSON(http.StatusUnauthorized, gin.H{"error": "Not authenticated"})
-		return
-	}
-	c.Redirect(http.StatusSeeOther, signInPath(app.backTo(c)))
-}
+// errReauthentication: the person is signed in, but not recently or well enough.
+var errReauthentication = &statusError{http.StatusForbidden, "reauthentication"}
 
-// errReauthentication: the person must sign in again first, as rights.again says.
-var errReauthentication = errors.New("reauthentication required")
-
-// askAgain answers who is signed in, but not recently or well enough. What a form sent would be lost on the way, so its
-// person is told first.
-func (app App) askAgain(c *gin.Context) error {
+// signInAgain is where to sign in as rights.again says.
+func (app App) signInAgain(c *gin.Context) string {
 	query := app.rights(c).again
 	query.Set("return_to", localPath(app.backTo(c)))
-	address := "/sign-in?" + query.Encode()
-	switch {
-	case !app.redirects(c):
-		c.JSON(http.StatusUnauthorized, gin.H{"error": "reauthentication_required", "sign_in": address})
-		return nil
-	case isRead(c.Request.Method):
-		c.Redirect(http.StatusSeeOther, address)
-		return nil
-	}
-	return app.page(c, http.StatusForbidden, "error", errorPage{
-		Status: http.StatusForbidden, Title: app.text(c, "error.reauthentication.title"), Message: app.text(c, "error.reauthentication.text"),
-		RetryURL: address, RetryText: app.text(c, "error.reauthentication.action"),
-	})
+	return "/sign-in?" + query.Encode()
 }
 
 // backTo is where a person comes back to from a sign-in: to this page, or to the page whose form or script sent the request.
