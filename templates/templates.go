@@ -78,9 +78,7 @@ type Messages interface {
 }
 
 // Set holds the pages of all languages.
-type Set struct {
-	languages map[string]func() (pages, error)
-}
+type Set map[string]func() (pages, error)
 
 // pages are those of one language, by name: "home".
 type pages map[string]*template.Template
@@ -89,13 +87,12 @@ type pages map[string]*template.Template
 // missing message or file is an error here, not in front of a visitor: what fails in one language fails in the first, for
 // all have the same messages. So the others are parsed when somebody wants them.
 func Parse(folder fs.FS, asset func(name string) string, messages Messages) (Set, error) {
-	set := Set{languages: make(map[string]func() (pages, error))}
-	all := messages.Languages()
+	set, all := make(Set), messages.Languages()
 	for _, lang := range all {
 		c := constants{lang, asset, messages}
-		set.languages[lang] = sync.OnceValues(func() (pages, error) { return c.pages(folder) })
+		set[lang] = sync.OnceValues(func() (pages, error) { return c.pages(folder) })
 	}
-	_, err := set.languages[all[0]]()
+	_, err := set[all[0]]()
 	return set, err
 }
 
@@ -134,20 +131,18 @@ func (c constants) pages(folder fs.FS) (pages, error) {
 
 // page puts a page's constant parts together, and parses what comes out.
 func (c constants) page(folder fs.FS, file, name string, shared *text.Template) (*template.Template, error) {
-	t, err := shared.Clone()
-	if err == nil {
-		_, err = t.Funcs(text.FuncMap{"page": func(other string) bool { return other == name }}).ParseFS(folder, file)
+	t := text.Must(shared.Clone()) // which text/template always can
+	t.Funcs(text.FuncMap{"page": func(other string) bool { return other == name }})
+	if _, err := t.ParseFS(folder, file); err != nil {
+		return nil, err
 	}
 	for _, part := range []string{"title", "main"} {
-		if err == nil && t.Lookup(part) == nil {
-			err = fmt.Errorf("%s lacks [[define %q]]", file, part)
+		if t.Lookup(part) == nil {
+			return nil, fmt.Errorf("%s lacks [[define %q]]", file, part)
 		}
 	}
 	var source strings.Builder
-	if err == nil {
-		err = t.ExecuteTemplate(&source, "layout.html", nil)
-	}
-	if err != nil {
+	if err := t.ExecuteTemplate(&source, "layout.html", nil); err != nil {
 		return nil, err
 	}
 	page, err := c.parse(name, source.String())
@@ -241,7 +236,7 @@ func (c constants) date(value string) string {
 
 // Render writes a page. Name is that of its file in pages/, without the ending. After an error, what is written is a part.
 func (s Set) Render(w io.Writer, name string, page Page) error {
-	parse, ok := s.languages[page.Lang]
+	parse, ok := s[page.Lang]
 	if !ok {
 		return fmt.Errorf("no language %q", page.Lang)
 	}
