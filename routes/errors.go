@@ -31,6 +31,7 @@ type forbiddenError struct {
 }
 
 func (e *forbiddenError) Error() string { return e.name }
+func (e *forbiddenError) Unwrap() error { return &statusError{http.StatusForbidden, e.name} }
 
 // errSetting: a guard lets nobody pass, for Logto is not asked for what it looks at.
 var errSetting = errors.New("a setting is missing")
@@ -65,12 +66,9 @@ const statusClientGone = 499
 func status(err error) (code int, name string) {
 	answer, isAnswer := errors.AsType[*auth.OAuthError](err)
 	refused, isRefused := errors.AsType[*statusError](err)
-	forbidden, isForbidden := errors.AsType[*forbiddenError](err)
 	switch {
 	case isRefused:
 		return refused.status, refused.name
-	case isForbidden:
-		return http.StatusForbidden, forbidden.name
 
 	// Redis' doing. The person is still signed in.
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, session.ErrConflict), errors.Is(err, session.ErrLockLost):
