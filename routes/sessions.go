@@ -14,20 +14,13 @@ import (
 
 // sessionsPage is what the page "sessions" shows: where the person is signed in.
 type sessionsPage struct {
-	Sessions []sessionRow `json:"sessions"`
-	Others   bool         `json:"-"` // there are others than this one
+	Sessions []sessionRow
+	Others   bool // there are others than this one
 }
 
 type sessionRow struct {
-	ID        string    `json:"id"`
-	Browser   string    `json:"browser"`
-	System    string    `json:"system"`
-	Since     time.Time `json:"since"`
-	Seen      time.Time `json:"seen"`
-	Current   bool      `json:"current"`
-	Device    string    `json:"-"` // what the person calls it
-	SinceText string    `json:"-"`
-	SeenText  string    `json:"-"`
+	session.Info
+	Device, SinceText, SeenText string // in the person's words
 }
 
 func (app App) sessions(c *gin.Context) error {
@@ -36,17 +29,16 @@ func (app App) sessions(c *gin.Context) error {
 		return err
 	}
 	lang, now := c.GetString(languageKey), time.Now()
-	page := sessionsPage{Others: len(all) > 1}
+	page, rows := sessionsPage{Others: len(all) > 1}, []gin.H{}
 	for _, s := range all {
-		page.Sessions = append(page.Sessions, sessionRow{
-			ID: s.ID, Browser: s.Browser, System: s.System, Since: s.Since, Seen: s.Seen, Current: s.Current,
-			Device:    app.device(c, s),
-			SinceText: app.Messages.Ago(lang, s.Since, now),
-			SeenText:  app.Messages.Ago(lang, s.Seen, now),
+		row := sessionRow{s, app.device(c, s), app.Messages.Ago(lang, s.Since, now), app.Messages.Ago(lang, s.Seen, now)}
+		page.Sessions = append(page.Sessions, row)
+		rows = append(rows, gin.H{
+			"id": s.ID, "browser": s.Browser, "system": s.System, "since": s.Since, "seen": s.Seen, "current": s.Current,
 		})
 	}
 	if wantsJSON(c) {
-		c.JSON(http.StatusOK, page)
+		c.JSON(http.StatusOK, gin.H{"sessions": rows})
 		return nil
 	}
 	return app.page(c, http.StatusOK, "sessions", page)
