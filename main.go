@@ -87,10 +87,7 @@ func logger(out *os.File) *slog.Logger {
 
 // healthcheck is for a container whose image has neither a shell nor curl.
 func healthcheck(listenAddr string) error {
-	host, port, err := net.SplitHostPort(listenAddr)
-	if err != nil {
-		return err
-	}
+	host, port, _ := net.SplitHostPort(listenAddr) // which was checked with the other settings
 	client := http.Client{Timeout: 3 * time.Second}
 	response, err := client.Get("http://" + net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port) + "/healthz")
 	if err != nil {

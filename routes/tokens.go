@@ -157,10 +157,7 @@ func byName(rows []tokenRow) gin.H {
 // callAPI calls the sample API as another service would: by a request with the token. This API is in the same process,
 // so the request needs no network; it still passes every middleware.
 func (app App) callAPI(ctx context.Context, path string, token auth.Token) string {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody)
-	if err != nil {
-		return err.Error()
-	}
+	request, _ := http.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody) // a valid path: its parts were escaped
 	request.Header.Set("Authorization", "Bearer "+string(token.Value))
 	answer := &answer{header: http.Header{}}
 	app.engine.ServeHTTP(answer, request)

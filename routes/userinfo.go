@@ -2,7 +2,6 @@ package routes
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -61,10 +60,7 @@ func (app App) userInfo(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	rows, err := claimRows(user.Info.Raw, idToken)
-	if err != nil {
-		return err
-	}
+	rows := claimRows(user.Info.Raw, idToken)
 	page := userInfoPage{Info: *user.Info, JSON: indent(user.Info.Raw), IDTokenJSON: indent(idToken)}
 	page.Curl = fmt.Sprintf("curl -H 'Accept: application/json' -b '%s=…' %s/protected/userinfo", app.cookieName("sid"), app.BaseURL)
 	add := func(name string, claims []string) {
@@ -87,11 +83,10 @@ func (app App) userInfo(c *gin.Context) error {
 }
 
 // claimRows puts both sets of claims side by side, by name.
-func claimRows(info, idToken []byte) (map[string]claimRow, error) {
+func claimRows(info, idToken []byte) map[string]claimRow {
 	var fromInfo, fromToken map[string]json.RawMessage
-	if err := errors.Join(json.Unmarshal(info, &fromInfo), json.Unmarshal(idToken, &fromToken)); err != nil {
-		return nil, err
-	}
+	_ = json.Unmarshal(info, &fromInfo) // package auth has read both before
+	_ = json.Unmarshal(idToken, &fromToken)
 	rows := map[string]claimRow{}
 	for name, raw := range fromToken {
 		if !slices.Contains(auth.AboutToken, name) {
@@ -108,7 +103,7 @@ func claimRows(info, idToken []byte) (map[string]claimRow, error) {
 		}
 		rows[name] = row
 	}
-	return rows, nil
+	return rows
 }
 
 // sameJSON compares values, not spellings.
