@@ -12,26 +12,7 @@ import (
 
 // backchannelLogout is called by Logto when a session ends there (OpenID Connect Back-Channel Logout 1.0 §2.5). It
 // answers 200 when the person's sessions here have ended, 400 to what is no logout token, and 503 when it can't know.
-func (app App) backchannelLogout(c *gin.Context) {
-	err := app.endByLogoutToken(c)
-	if err == nil {
-		c.Status(http.StatusOK)
-		return
-	}
-	c.Set(failureKey, err)
-	code, kind := http.StatusServiceUnavailable, "temporarily_unavailable"
-	if errors.Is(err, auth.ErrInvalidToken) {
-		code, kind = http.StatusBadRequest, "invalid_request"
-	} else if name, ok := errors.AsType[*statusError](err); ok {
-		code, kind = name.status, "invalid_request"
-	}
-	if code == http.StatusServiceUnavailable {
-		c.Header("Retry-After", "5")
-	}
-	c.JSON(code, gin.H{"error": kind})
-}
-
-func (app App) endByLogoutToken(c *gin.Context) error {
+func (app App) backchannelLogout(c *gin.Context) error {
 	form, err := readForm(c)
 	if err != nil {
 		return err
@@ -55,4 +36,14 @@ func (app App) endByLogoutToken(c *gin.Context) error {
 		c.Set(failureKey, err)
 	}
 	return nil
+}
+
+func refuseLogout(err error) (code int, kind string) {
+	if refused, ok := errors.AsType[*statusError](err); ok {
+		return refused.status, "invalid_request"
+	}
+	if errors.Is(err, auth.ErrInvalidToken) {
+		return http.StatusBadRequest, "invalid_request"
+	}
+	return http.StatusServiceUnavailable, "temporarily_unavailable"
 }

@@ -30,15 +30,19 @@ func (app App) observeSignIn(ctx context.Context, err error) {
 	app.Observe(ctx, ObservedSignIn, outcome, 1)
 }
 
-// observeCall tells what became of a call of Logto's.
-func (app App) observeCall(event string) gin.HandlerFunc {
+// call makes a handler of Gin's from one that takes a call of Logto's. If that fails, refuse says what to answer: 503, after which
+// Logto may call again, or what is wrong with the call.
+func (app App) call(event string, take handler, refuse func(error) (code int, kind string)) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		c.Next()
 		outcome := "completed"
-		if code := c.Writer.Status(); code >= http.StatusInternalServerError {
-			outcome = "failed"
-		} else if code >= http.StatusBadRequest {
-			outcome = "refused"
+		if err := take(c); err != nil {
+			code, kind := refuse(err)
+			if outcome = "refused"; code == http.StatusServiceUnavailable {
+				outcome = "failed"
+				c.Header("Retry-After", "5")
+			}
+			c.Set(failureKey, err)
+			c.JSON(code, gin.H{"error": kind})
 		}
 		app.Observe(c.Request.Context(), event, outcome, 1)
 	}

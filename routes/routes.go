@@ -80,8 +80,8 @@ func New(app App) http.Handler {
 	r.Match(read, "/healthz", healthz)
 	r.Match(read, "/readyz", app.readyz)
 	r.Match(read, "/static/*name", gin.WrapH(app.Static))
-	r.POST(backchannelPath, app.throttle, app.observeCall(ObservedLogout), app.backchannelLogout)
-	r.POST("/webhooks/logto", app.throttle, app.observeCall(ObservedWebhook), app.webhook)
+	r.POST(backchannelPath, app.throttle, app.call(ObservedLogout, app.backchannelLogout, refuseLogout))
+	r.POST("/webhooks/logto", app.throttle, app.call(ObservedWebhook, app.webhook, refuseWebhook))
 
 	// For people. Two middlewares share one session: ours loads it, and answers 503 if it can't; gin-contrib's gives
 	// a handler's own values, by sessions.Default(c).

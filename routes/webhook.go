@@ -36,31 +36,7 @@ func (app App) onEvent(ctx context.Context, event auth.WebhookEvent) (err error)
 }
 
 // webhook is called by Logto when something has changed there. Without a key the address does not exist.
-func (app App) webhook(c *gin.Context) {
-	code := http.StatusServiceUnavailable
-	err := app.receiveEvent(c)
-	_, isLarge := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case err == nil:
-		c.Status(http.StatusOK)
-		return
-	case errors.Is(err, auth.ErrNoWebhooks):
-		c.JSON(http.StatusNotFound, gin.H{"error": "not_found"})
-		return
-	case errors.Is(err, auth.ErrSignature):
-		code = http.StatusUnauthorized
-	case errors.Is(err, auth.ErrInvalidOption):
-		code = http.StatusBadRequest
-	case isLarge:
-		code = http.StatusRequestEntityTooLarge
-	default:
-		c.Header("Retry-After", "5")
-	}
-	c.Set(failureKey, err)
-	c.JSON(code, gin.H{"error": http.StatusText(code)})
-}
-
-func (app App) receiveEvent(c *gin.Context) error {
+func (app App) webhook(c *gin.Context) error {
 	body, err := io.ReadAll(c.Request.Body)
 	if _, isLarge := errors.AsType[*http.MaxBytesError](err); err != nil && !isLarge {
 		err = fmt.Errorf("%w: the body is cut off", auth.ErrInvalidOption)
@@ -76,4 +52,21 @@ func (app App) receiveEvent(c *gin.Context) error {
 		c.Set(personKey, app.Sessions.Label(event.UserID))
 	}
 	return app.onEvent(c.Request.Context(), event)
+}
+
+func refuseWebhook(err error) (code int, kind string) {
+	_, isLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case errors.Is(err, auth.ErrNoWebhooks):
+		return http.StatusNotFound, "not_found"
+	case errors.Is(err, auth.ErrSignature):
+		code = http.StatusUnauthorized
+	case errors.Is(err, auth.ErrInvalidOption):
+		code = http.StatusBadRequest
+	case isLarge:
+		code = http.StatusRequestEntityTooLarge
+	default:
+		code = http.StatusServiceUnavailable
+	}
+	return code, http.StatusText(code)
 }
