@@ -35,6 +35,11 @@ func main() {
 	dev := flag.Bool("dev", false, "read templates, messages and static files from this folder, anew for each request")
 	version := flag.Bool("version", false, "print what the build knows about itself, and exit")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "logto-gin-starter: unknown argument", flag.Arg(0))
+		flag.Usage()
+		os.Exit(2)
+	}
 	if *version {
 		fmt.Println("logto-gin-starter", server.Version())
 		return
@@ -45,6 +50,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends at once
 	if err := run(ctx, *path, *health, *check, *dev); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintln(os.Stderr, "logto-gin-starter:", strings.TrimSpace(line))

@@ -18,6 +18,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -242,6 +244,10 @@ func union(a, b []string) []string {
 
 func isBaseURL(s string) bool {
 	u, err := url.Parse(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16)
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" &&
 		u.User == nil && u.RawQuery == "" && !strings.ContainsAny(s, "#?")
 }

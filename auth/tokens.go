@@ -350,6 +350,7 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 // tokenAnswer is what the token endpoint answers (RFC 6749 §5.1).
 type tokenAnswer struct {
 	AccessToken  string         `json:"access_token"`
+	TokenType    string         `json:"token_type"`
 	RefreshToken string         `json:"refresh_token"`
 	IDToken      Claim[string]  `json:"id_token"`
 	Scope        Claim[string]  `json:"scope"`
@@ -361,8 +362,12 @@ type tokenAnswer struct {
 func (c *Client) requestToken(ctx context.Context, p *provider, step string, form url.Values) (token tokenAnswer, err error) {
 	defer wrap(&err, step)
 	err = c.post(ctx, p.TokenEndpoint, form, &token)
-	if err == nil && (token.AccessToken == "" || !token.Error.IsZero()) {
+	switch {
+	case err != nil:
+	case token.AccessToken == "" || !token.Error.IsZero():
 		err = fmt.Errorf("%w: an error under status 200", ErrProvider)
+	case !strings.EqualFold(token.TokenType, "Bearer"): // RFC 6749 §7.1
+		err = fmt.Errorf("%w: a token of type %q", ErrProvider, printable(token.TokenType))
 	}
 	return token, err
 }

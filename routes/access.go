@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"example.com/logto-gin-starter/auth"
 )
 
 // accessRoutes are a page for each guard that there is: what may be seen only by those who have a role, and so on.
@@ -23,4 +25,12 @@ func (app App) accessRoutes(site *gin.RouterGroup) {
 }
 
 // access is behind each of the guards; the page itself asks what they ask.
-func (app App) access(c *gin.Context) error { return app.page(c, http.StatusOK, "access", nil) }
+func (app App) access(c *gin.Context) error {
+	if !wantsJSON(c) {
+		return app.page(c, http.StatusOK, "access", nil)
+	}
+	_, isActive := auth.OrganizationFrom(c.Request.Context())
+	may := app.rights(c)
+	c.JSON(http.StatusOK, gin.H{"role": may.HasRole("admin"), "organization": isActive, "organization_role": may.HasOrganizationRole("admin")})
+	return nil
+}

@@ -93,7 +93,7 @@ func status(err error) (code int, name string) {
 	// Logto's doing.
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, auth.ErrProvider) && auth.IsTimeout(err):
 		return http.StatusGatewayTimeout, "logto_timeout"
-	case errors.Is(err, auth.ErrProvider):
+	case errors.Is(err, auth.ErrProvider), isAnswer && answer.Status >= http.StatusInternalServerError:
 		return http.StatusBadGateway, "logto_unavailable"
 	case isAnswer, errors.Is(err, auth.ErrInvalidToken):
 		return http.StatusBadGateway, "logto_failed"

@@ -179,7 +179,10 @@ func lacking(need auth.Permission, err error) error {
 	if !errors.Is(err, auth.ErrInsufficientScope) && !errors.Is(err, auth.ErrUnknownResource) && !errors.Is(err, auth.ErrOrganizationsScope) {
 		return err
 	}
-	required := gin.H{"resource": need.Resource, "scopes": need.Scopes}
+	required := gin.H{"scopes": append([]string{}, need.Scopes...)}
+	if need.Resource != "" {
+		required["resource"] = need.Resource
+	}
 	if need.Organization != "" {
 		required["organization"] = need.Organization
 	}

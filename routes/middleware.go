@@ -75,14 +75,14 @@ func (app App) identify(c *gin.Context) {
 		slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000),
 	}
 	attributes = append(attributes, app.about(c)...)
-	if c.FullPath() == "/healthz" || c.FullPath() == "/readyz" {
-		level = slog.LevelDebug // asked every few seconds, for ever
-	}
 	if err, failed := c.Value(failureKey).(error); failed {
 		attributes = append(attributes, slog.Any("error", err))
 		if c.Writer.Status() >= http.StatusInternalServerError || errors.Is(err, errSetting) {
 			level = slog.LevelError
 		}
+	}
+	if c.FullPath() == "/healthz" || c.FullPath() == "/readyz" {
+		level = slog.LevelDebug // asked every few seconds, for ever
 	}
 	app.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attributes...)
 }

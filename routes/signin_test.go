@@ -125,10 +125,10 @@ func TestCallbackRefuses(t *testing.T) {
 		{"no iss", query(authtest.NoParam("iss")), 400, "bad_request", false},
 		{"another iss", query(authtest.Param("iss", "https://evil.example/oidc")), 400, "bad_request", false},
 
-		{"token: 500", answer(authtest.Token, authtest.Status(500)), 502, "logto_failed", true},
+		{"token: 500", answer(authtest.Token, authtest.Status(500)), 502, "logto_unavailable", true},
 		{"token: wrong secret", answer(authtest.Token, authtest.OAuthError(401, "invalid_client", "")), 502, "logto_failed", true},
 		{"token: web page", answer(authtest.Token, authtest.HTML(200)), 502, "logto_unavailable", true},
-		{"token: gateway's web page", answer(authtest.Token, authtest.HTML(503)), 502, "logto_failed", true},
+		{"token: gateway's web page", answer(authtest.Token, authtest.HTML(503)), 502, "logto_unavailable", true},
 		{"token: garbage", answer(authtest.Token, authtest.Garbage), 502, "logto_unavailable", true},
 		{"token: reset", answer(authtest.Token, authtest.Reset), 502, "logto_unavailable", true},
 		{"token: cut off", answer(authtest.Token, authtest.CutOff), 502, "logto_unavailable", true},

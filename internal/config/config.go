@@ -5,9 +5,11 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"reflect"
@@ -113,11 +115,26 @@ func readFile(path string) (sections map[string]map[string]any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := yaml.Unmarshal(data, &sections); err != nil {
+	var all map[string]any
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&all); err != nil && !errors.Is(err, io.EOF) {
 		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
 		return nil, fmt.Errorf("%s: %s", path, line)
 	}
-	return sections, nil
+	var faults []error
+	if !errors.Is(decoder.Decode(new(any)), io.EOF) {
+		faults = append(faults, fmt.Errorf("%s: there is more after a line ---, which nobody would read", path))
+	}
+	sections = make(map[string]map[string]any)
+	for section, value := range all {
+		keys, ok := value.(map[string]any)
+		if !ok && value != nil {
+			faults = append(faults, fmt.Errorf("%s: %s must be a section, with a line for each setting", path, section))
+			continue
+		}
+		sections[section] = keys
+	}
+	return sections, errors.Join(faults...)
 }
 
 // setting is one field of a section.

@@ -208,6 +208,15 @@ func TestFaults(t *testing.T) {
 			"SESSION_ABSOLUTE_TIMEOUT (session.absolute_timeout in config.yaml) must not be shorter",
 			"SESSION_IDLE_TIMEOUT (session.idle_timeout in config.yaml) must be a duration such as 90s, 30m or 24h",
 		}},
+		{"section that is a number, and other faults", "server: 5\nshop: [a]\nsession: {idle_timeout: x}\n", nil, []string{
+			"/FILE: server must be a section, with a line for each setting", "/FILE: shop must be a section, with a line for each setting",
+			"SESSION_IDLE_TIMEOUT (session.idle_timeout in config.yaml) must be a duration such as 90s, 30m or 24h",
+		}},
+		{"a second document", "server: {}\n---\nserver: {rate_limit: 5}\n", nil, []string{"/FILE: there is more after a line ---, which nobody would read"}},
+		{"ports", "", []string{"BASE_URL=http://localhost:99999", "LOGTO_ENDPOINT=http://logto.example:99999"}, []string{
+			"BASE_URL (server.base_url in config.yaml) must be an http or https URL without a path, such as https://www.example.com",
+			"LOGTO_ENDPOINT (logto.endpoint in config.yaml) must be an http or https URL without user, query or fragment",
+		}},
 		{"unknown section without keys", "shop:\n", nil, []string{"/FILE: shop is no section"}},
 		{"no sections", "listen_addr: x\n", nil, []string{"/FILE: "}},
 		{"a list", "- a\n- b\n", nil, []string{"/FILE: "}},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -40,13 +41,19 @@ func (s Server) Validate() error {
 		faults = append(faults, errors.New("listen_addr must look like :3000 or 127.0.0.1:3000, with a port up to 65535"))
 	}
 	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
-	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
+	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || !isPort(u.Port()) || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
 		faults = append(faults, errors.New("base_url must be an http or https URL without a path, such as https://www.example.com"))
 	}
 	if s.ShutdownDelay < 0 {
 		faults = append(faults, errors.New("shutdown_delay must not be negative"))
 	}
 	return errors.Join(faults...)
+}
+
+// isPort reports whether a URL may have the port; empty is that of its scheme.
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(cmp.Or(text, "80"), 10, 16)
+	return err == nil
 }
 
 // Proxies returns TrustedProxies as networks.

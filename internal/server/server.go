@@ -87,6 +87,8 @@ func Listen(cfg config.Config, log *slog.Logger, observer Observer) (*Server, er
 	s.listener, err = net.Listen("tcp", cfg.Server.ListenAddr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%s is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL (demo: -app)", cfg.Server.ListenAddr)
+	} else if err != nil {
+		err = fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())
