@@ -229,12 +229,8 @@ func newCrossOrigin(baseURL string) *http.CrossOriginProtection {
 // foreignReferer is for old browsers, which send neither of the headers that CrossOriginProtection looks at: it reports
 // whether the Referer (RFC 9110 §10.1.3) says that another site's page sent an unsafe request.
 func (app App) foreignReferer(r *http.Request) bool {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return false
-	}
-	referer := r.Header.Get("Referer")
-	if referer == "" || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || r.URL.Path == backchannelPath {
+	referer, isSafe := r.Header.Get("Referer"), isRead(r.Method) || r.Method == http.MethodOptions
+	if isSafe || referer == "" || r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" || r.URL.Path == backchannelPath {
 		return false
 	}
 	u, err := url.Parse(referer)

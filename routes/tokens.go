@@ -19,8 +19,7 @@ import (
 
 // tokensRoutes are those of the page and of the sample API.
 func (app App) tokensRoutes(r *gin.Engine, protected *gin.RouterGroup) {
-	protected.Match(read, "/protected/tokens", app.handle(app.tokens))
-	protected.POST("/protected/tokens", app.handle(app.tokens))
+	protected.Match(append(read, http.MethodPost), "/protected/tokens", app.handle(app.tokens))
 	r.Match(read, "/api/resource", app.RequireCaller(app.resourcePermission), app.handle(app.sampleAPI))
 	r.Match(read, "/api/organizations/:id", app.RequireCaller(organizationPermission), app.handle(app.sampleAPI))
 }
