@@ -213,7 +213,12 @@ func (v *Verifier) call(request *http.Request, document any) (err error) {
 	if response.StatusCode != http.StatusOK {
 		return oauthError(response.StatusCode, body)
 	}
-	if document != nil && json.Unmarshal(body, document) != nil {
+	if claims, ok := document.(json.Unmarshaler); ok { // which looks at all of it itself
+		err = claims.UnmarshalJSON(body)
+	} else if document != nil {
+		err = json.Unmarshal(body, document)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: the answer is not the JSON it should be", ErrProvider)
 	}
 	return nil

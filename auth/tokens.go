@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 const (
@@ -142,12 +145,12 @@ func (c *Client) allowed(t target) error {
 // token returns a usable token: the stored one, or a new one. Only the holder of the session's lock refreshes; who
 // waited for it looks again first. docs/how-it-works.md#refresh has a picture.
 func (s *Session) token(ctx context.Context, t target) (Token, error) {
-	before, err := s.read(ctx)
+	before, err := s.stored(ctx, t)
 	if err != nil {
 		return Token{}, err
 	}
-	if old := before.Access[t.key()]; !t.force && old.usable(time.Now()) {
-		return old.token(), nil
+	if !t.force && before.usable(time.Now()) {
+		return before.token(), nil
 	}
 	// A request that is over need not wait for the lock any longer; but once it has it, it must go on to the end, for
 	// Logto may have rotated the refresh token by the time a browser goes away.
@@ -167,13 +170,32 @@ func (s *Session) token(ctx context.Context, t target) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	if now := r.Access[t.key()]; now.usable(time.Now()) && (!t.force || now.Value != before.Access[t.key()].Value) {
+	if now := r.Access[t.key()]; now.usable(time.Now()) && (!t.force || now.Value != before.Value) {
 		return now.token(), nil // somebody else has refreshed meanwhile
 	}
 	token, err := s.refresh(ctx, held, t, r)
 	if answered(err).Code == "access_denied" && t.organization != "" {
 		err = errors.Join(err, s.dropOrganization(held, t.organization)) // the others would work at an API until they end
 	}
+	return token, err
+}
+
+// stored returns the token that is kept for a target, or its zero. It decodes no other: most calls need no more.
+func (s *Session) stored(ctx context.Context, t target) (token storedToken, err error) {
+	tokens, err := s.storage.Tokens(ctx)
+	if err != nil {
+		return token, fmt.Errorf("read tokens: %w", err)
+	}
+	if tokens == nil {
+		return token, ErrNotAuthenticated
+	}
+	gjson.GetBytes(tokens, "a").ForEach(func(key, value gjson.Result) bool {
+		is := key.Str == t.key()
+		if is {
+			err = json.Unmarshal([]byte(value.Raw), &token)
+		}
+		return !is
+	})
 	return token, err
 }
 
