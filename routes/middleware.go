@@ -84,7 +84,11 @@ func (app App) identify(c *gin.Context) {
 	if c.FullPath() == "/healthz" || c.FullPath() == "/readyz" {
 		level = slog.LevelDebug // asked every few seconds, for ever
 	}
-	app.Log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attributes...)
+	if ctx, handler := context.WithoutCancel(c.Request.Context()), app.Log.Handler(); handler.Enabled(ctx, level) {
+		record := slog.NewRecord(time.Now(), level, "request", 0) // slog would find out where in the source this is
+		record.AddAttrs(attributes...)
+		_ = handler.Handle(ctx, record) // as slog does
+	}
 }
 
 // about names the person and the session by short hashes, so that one person's trouble can be followed without a name.
