@@ -108,7 +108,7 @@ func (c Config) Validate() error {
 
 // endpointFaults are those of the settings that a Verifier has too.
 func (c Config) endpointFaults() (faults settingFaults) {
-	const notURL = "must be an http or https URL without user, query or fragment"
+	const notURL = "must be an http or https URL without user, query or fragment, with a port up to 65535 if it has one"
 	faults.add(c.Endpoint == "", "Endpoint", "is required, such as https://your-tenant.logto.app")
 	faults.add(c.Endpoint != "" && !isBaseURL(c.Endpoint), "Endpoint", notURL)
 	faults.add(isBaseURL(c.Endpoint) && strings.HasSuffix(strings.TrimRight(c.Endpoint, "/"), "/oidc"), "Endpoint",

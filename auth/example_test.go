@@ -158,7 +158,7 @@ func ExampleNew() {
 func ExampleConfig_Validate() {
 	fmt.Println(auth.Config{Endpoint: "tenant.logto.app", AppID: "an-app-id"}.Validate())
 	// Output:
-	// Endpoint must be an http or https URL without user, query or fragment
+	// Endpoint must be an http or https URL without user, query or fragment, with a port up to 65535 if it has one
 	// AppSecret is required: an app secret of the same application
 }
 

@@ -42,7 +42,7 @@ func (s Server) Validate() error {
 	}
 	isWeb := strings.HasPrefix(s.BaseURL, "https://") || strings.HasPrefix(s.BaseURL, "http://") // in lower case: others look for it
 	if u, err := url.Parse(s.BaseURL); err != nil || !isWeb || u.Hostname() == "" || !isPort(u.Port()) || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(s.BaseURL, "?#") {
-		faults = append(faults, errors.New("base_url must be an http or https URL without a path, such as https://www.example.com"))
+		faults = append(faults, errors.New("base_url must be an http or https URL without a path, such as https://www.example.com, with a port up to 65535 if it has one"))
 	}
 	if s.ShutdownDelay < 0 {
 		faults = append(faults, errors.New("shutdown_delay must not be negative"))

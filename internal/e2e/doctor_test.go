@@ -50,7 +50,7 @@ func (a *afterSignIn) doctor(t *testing.T) {
 		{"the endpoint", "LOGTO_ENDPOINT=" + strings.Replace(a.endpoint, "localhost", "127.0.0.1", 1), "Logto"},
 		{"the app ID", "LOGTO_APP_ID=nobody", "app ID"},
 		{"the secret", "LOGTO_APP_SECRET=wrong", "app secret"},
-		{"the redirect URI", "BASE_URL=" + s.url + "0", "redirect URI"},
+		{"the redirect URI", "BASE_URL=http://localhost:1", "redirect URI"},
 		{"no redirect URI", "LOGTO_APP_ID=" + application("Traditional"), "redirect URI"},
 		{"no sign-out URI", "LOGTO_APP_ID=" + application("Traditional", s.url+"/callback"), "sign-out URI, app secret"}, // it has another secret
 		{"a single-page application", "LOGTO_APP_ID=" + application("SPA", s.url+"/callback"), "sign-out URI, app secret"},
