@@ -151,6 +151,7 @@ type Client struct {
 	resources []string // with that of organizations
 
 	revocations, revalidations *background
+	outage                     outage
 }
 
 // New checks the configuration and makes no request: Logto's discovery document and keys are fetched when they are

@@ -3,6 +3,9 @@ package auth_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -305,5 +308,30 @@ func TestSessionIsNotPrinted(t *testing.T) {
 	person := a.person(t)
 	if text := fmt.Sprintf("%+v", a.session); person.Email != "" && bytes.Contains([]byte(text), []byte(person.Email)) {
 		t.Errorf("a printed Session shows %s", person.Email)
+	}
+}
+
+// Whom a webhook is about: the person whom the call to Logto named, and not whatever has an ID in it.
+func TestWebhookIsAbout(t *testing.T) {
+	a := newApp(t, func(s *setup) { s.config.WebhookKey = "key" })
+	for _, tt := range []struct {
+		event, rest, person string
+		members             []string
+	}{
+		{"User.Data.Updated", `"data":{"id":"ada"}`, "ada", nil},
+		{"User.Data.Updated", `"data":{"id":"other"},"params":{"userId":"ada"}`, "ada", nil},
+		{"PostResetPassword", `"userId":"ada"`, "ada", nil},
+		{"Role.Data.Updated", `"data":{"id":"role"}`, "", nil},
+		{"Organization.Membership.Updated", `"addedUserIds":["ada"],"removedUserIds":["grace"]`, "", []string{"ada", "grace"}},
+		{"Organization.Membership.Updated", `"params":{"id":"acme","userId":"ada"}`, "", []string{"ada"}},
+		{"Organization.Membership.Updated", `"params":{"id":"acme"}`, "", nil},
+	} {
+		body := []byte(`{"event":"` + tt.event + `","createdAt":"2026-11-26T00:00:00Z",` + tt.rest + `}`)
+		mac := hmac.New(sha256.New, []byte("key"))
+		mac.Write(body)
+		event, err := a.client.VerifyWebhook(body, hex.EncodeToString(mac.Sum(nil)))
+		if err != nil || event.UserID != tt.person || !slices.Equal(event.Members, tt.members) {
+			t.Errorf("%s: %q, %q, %v", body, event.UserID, event.Members, err)
+		}
 	}
 }

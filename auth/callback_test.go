@@ -414,6 +414,7 @@ func TestExchangeFails(t *testing.T) {
 		{"an error beside the tokens", authtest.Field("error", "invalid_grant"), 0},
 		{"no access token", authtest.NoField("access_token"), 0},
 		{"a token of another type", authtest.Field("token_type", "mac"), 0},
+		{"a token of a type that is no text", authtest.Field("token_type", 7), 0},
 		{"an access token that is no text", authtest.Field("access_token", map[string]any{"garbage": 1}), 0},
 		{"an ID token that is no text", authtest.Field("id_token", 7), -1},
 		{"no ID token", authtest.NoField("id_token"), -1},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -190,16 +189,8 @@ func (c *Client) post(ctx context.Context, address string, form url.Values, docu
 	})
 }
 
-// call makes a request to Logto. An answer other than 200 is an *OAuthError. A Logto that takes longer than a page waits counts as
-// down until it answers.
-func (v *Verifier) call(request *http.Request, document any) (err error) {
-	slow := time.AfterFunc(revalidateWait, func() { v.outage.note(true) })
-	defer func() {
-		slow.Stop()
-		if !errors.Is(request.Context().Err(), context.Canceled) { // which says nothing of Logto
-			v.outage.note(isOutage(err))
-		}
-	}()
+// call makes a request to Logto. An answer other than 200 is an *OAuthError.
+func (v *Verifier) call(request *http.Request, document any) error {
 	request.Header.Set("Accept", "application/json")
 	var body []byte
 	response, err := v.http.Do(request)

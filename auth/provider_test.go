@@ -40,6 +40,21 @@ var broken = []brokenAnswer{
 }
 
 // wantBroken compares the error after such an answer.
+// Ready notices within ten seconds that Logto has gone, and that it is back.
+func TestReadyNotices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, inMemory)
+		a.wantError(t, a.client.Ready(t.Context()), nil)
+		away := a.idp.On(authtest.Discovery, authtest.Status(http.StatusBadGateway))
+		a.wantError(t, a.client.Ready(t.Context()), nil)
+		time.Sleep(10*time.Second + time.Millisecond)
+		a.wantError(t, a.client.Ready(t.Context()), auth.ErrProvider)
+		away.Off()
+		time.Sleep(2 * time.Second)
+		a.wantError(t, a.client.Ready(t.Context()), nil)
+	})
+}
+
 func (a *app) wantBroken(tb testing.TB, err error, b brokenAnswer) {
 	tb.Helper()
 	if auth.IsTimeout(err) {

@@ -80,7 +80,11 @@ func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
 	if r.opaque() == "" {
 		return s.endDead(held, errors.New("no token to ask with"))
 	}
-	now, err := s.client.userInfo(ctx, r.person.Subject, r.opaque())
+	var now UserInfo
+	err := s.client.outage.watch(ctx, func() (err error) {
+		now, err = s.client.userInfo(ctx, r.person.Subject, r.opaque())
+		return err
+	})
 	if answered(err).Status == http.StatusUnauthorized {
 		return s.endDead(held, err)
 	}
@@ -106,8 +110,8 @@ func (s *Session) askUserInfo(ctx, held context.Context, r record) error {
 	})
 }
 
-// outage is what one instance knows of Logto's being down, by all that it asks there: then only one revalidation tries, from time
-// to time.
+// outage is what one instance knows of Logto's being down, by what it asks there to learn who a person is now: strangers can't make
+// it ask. During one, only one revalidation tries, from time to time.
 type outage struct{ next atomic.Pointer[time.Time] } // when to try; nil: it is not down
 
 // lasts reports whether it is not yet time to try again.
@@ -120,6 +124,20 @@ func (o *outage) lasts() bool {
 func (o *outage) mayTry() bool {
 	next := o.next.Load()
 	return next == nil || !o.lasts() && o.next.CompareAndSwap(next, new(time.Now().Add(revalidatePause)))
+}
+
+// watch notes whether Logto answers. One that takes longer than a page waits counts as down until it does.
+func (o *outage) watch(ctx context.Context, ask func() error) error {
+	if ctx.Err() != nil {
+		return ask()
+	}
+	slow := time.AfterFunc(revalidateWait, func() { o.note(true) })
+	defer slow.Stop()
+	err := ask()
+	if !errors.Is(ctx.Err(), context.Canceled) { // which says nothing of Logto
+		o.note(isOutage(err))
+	}
+	return err
 }
 
 func (o *outage) note(down bool) {

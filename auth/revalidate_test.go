@@ -510,6 +510,54 @@ func TestOutageWithoutDiscovery(t *testing.T) {
 	})
 }
 
+// While Logto is down, and 20 sessions are due at once, one asks every ten seconds. Neither what strangers make us ask nor /readyz
+// changes that, and neither keeps anybody from asking when Logto's discovery document alone can't be had.
+func TestOutageIsWhatRefreshesSay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t, revalidating)
+		storages := []*storage{a.storage}
+		a.signIn(t)
+		for range 19 {
+			a.storage = &storage{}
+			a.request()
+			a.signIn(t)
+			storages = append(storages, a.storage)
+		}
+		page := func() {
+			var all sync.WaitGroup
+			for _, s := range storages {
+				all.Go(func() { _, _ = a.client.Session(s).Person(t.Context()) })
+			}
+			all.Wait()
+			strangers := a.idp.AccessToken("ada", shopping)
+			_, _ = a.client.VerifyAccessToken(t.Context(), strangers, shopping)
+			_ = a.client.Ready(t.Context())
+		}
+		time.Sleep(5 * time.Minute)
+		down := a.idp.On(authtest.Token, authtest.Status(http.StatusBadGateway))
+		page()
+		for range 3 {
+			a.forget()
+			page()
+			a.wantCalls(t, authtest.Token, 0)
+			time.Sleep(11 * time.Second)
+			a.forget()
+			page()
+			a.wantCalls(t, authtest.Token, 1)
+		}
+		down.Off()
+		a.idp.On(authtest.Discovery, authtest.Status(http.StatusBadGateway))
+		a.idp.Suspend("ada")
+		for range 10 {
+			time.Sleep(5 * time.Second)
+			_ = a.client.Ready(t.Context())
+		}
+		if person, err := a.client.Session(storages[0]).Person(t.Context()); err == nil {
+			t.Errorf("suspended, and signed in as %s", person.DisplayName)
+		}
+	})
+}
+
 // askedAt makes the identity one of an instance with another clock.
 func (s *storage) askedAt(tb testing.TB, at time.Time) {
 	err := s.Update(context.Background(), func(identity, tokens []byte) ([]byte, []byte, error) {

@@ -213,6 +213,9 @@ func (s *Session) dropOrganization(held context.Context, id string) error {
 // request to Logto still goes on, for its answer may be the only good refresh token. A grant that is dead ends the session.
 func (s *Session) refresh(ctx, held context.Context, t target, r record) (Token, error) {
 	p, err := s.client.provider.get(ctx)
+	if err != nil {
+		s.client.outage.note(isOutage(err))
+	}
 	if err == nil && held.Err() != nil { // until now: somebody else may have refreshed, and Logto ends a grant whose old token is used
 		err = fmt.Errorf("refresh: %w", context.Cause(held))
 	}
@@ -313,10 +316,10 @@ func (s *Session) adopt(ctx, held context.Context, t target, token tokenAnswer, 
 			if err != nil {
 				return err
 			}
-			if !claims.sameRights(before) { // tokens that were got with others must not outlive them
-				clear(r.Access)
-			}
 			if t.scopes == nil { // else it has only the claims of these
+				if !claims.sameRights(before) { // tokens that were got with others must not outlive them
+					clear(r.Access)
+				}
 				r.setIDToken(raw)
 				r.asked, r.person = time.Now(), claims.person(claims.Subject, r.person, names)
 			}
@@ -364,7 +367,11 @@ func (c *Client) refresh(ctx context.Context, p *provider, refreshToken string, 
 		"organization_id": t.organization,
 		"scope":           strings.Join(t.scopes, " "),
 	})
-	token, err := c.requestToken(ctx, p, "refresh", parameters)
+	var token tokenAnswer
+	err := c.outage.watch(ctx, func() (err error) {
+		token, err = c.requestToken(ctx, p, "refresh", parameters)
+		return err
+	})
 	c.observe(ctx, ObservedRefresh, err)
 	return token, err
 }
@@ -386,9 +393,9 @@ func (c *Client) requestToken(ctx context.Context, p *provider, step string, for
 	err = c.post(ctx, p.TokenEndpoint, form, &token)
 	switch {
 	case err != nil:
-	case token.AccessToken == "" || !token.Error.IsZero():
+	case token.AccessToken == "" || !token.Error.IsZero() && !token.Error.IsNull():
 		err = fmt.Errorf("%w: an error under status 200", ErrProvider)
-	case !strings.EqualFold(token.TokenType, "Bearer"): // RFC 6749 §7.1
+	case token.TokenType != "" && !strings.EqualFold(token.TokenType, "Bearer"): // RFC 6749 §7.1
 		err = fmt.Errorf("%w: a token of type %q", ErrProvider, printable(token.TokenType))
 	}
 	return token, err

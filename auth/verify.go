@@ -27,7 +27,6 @@ type Verifier struct {
 	provider *cached[*provider]
 	keys     *cached[[]jose.JSONWebKey]
 	log      *slog.Logger
-	outage   outage
 }
 
 // NewVerifier is for a program that only receives tokens. Of the configuration it needs the Endpoint, and uses what is about

@@ -368,8 +368,9 @@ func (b *Browser) supersede(ctx context.Context, at *place, fresh *record, keep 
 		return nil
 	}
 	_, value, err := b.redis.end(ctx, patience, b.at, ByPerson)
-	if err != nil { // perhaps only the answer was lost: then the person has no other session than the new one
+	if err != nil { // perhaps only the answer was lost: then the person has no other session than the new one, and nothing was saved since
 		_, value, err = b.redis.end(ctx, patience, b.at, ByPerson)
+		keep = keep && value != ""
 	}
 	was, _ := parseRecord(value)
 	if err != nil || !keep || was.version == b.record.version {

@@ -159,6 +159,19 @@ func TestOvertaken(t *testing.T) {
 	}
 }
 
+// What a provider's clock dates into the future ends what is there, and not what comes.
+func TestEndBeforeTheFuture(t *testing.T) {
+	s, j := newSite(t, DefaultConfig(), Options{}), jar{}
+	j.signIn(t, s.Store, "ada", "")
+	time.Sleep(2 * time.Millisecond)
+	n, err := s.EndBefore(t.Context(), "ada", time.Now().Add(time.Hour), true)
+	must(t, err)
+	time.Sleep(2 * time.Millisecond)
+	if j.signIn(t, s.Store, "ada", ""); n != 1 || j.who(t, s.Store) != "ada" {
+		t.Errorf("ended %d, and the next sign-in started no session", n)
+	}
+}
+
 // An event about an account ends what began before it, and no more: told twice, or late, it harms nobody who has signed in since.
 func TestEndBefore(t *testing.T) {
 	inBubble(t, DefaultConfig(), func(t *testing.T, s *site) {

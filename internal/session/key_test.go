@@ -219,6 +219,26 @@ func TestSavedSessionEndsWithItsKey(t *testing.T) {
 	}
 }
 
+// A key depends on all that it is made from.
+func TestDerive(t *testing.T) {
+	seen := map[string]bool{}
+	for _, key := range []string{"", "key one", "key two"} {
+		for _, secret := range []string{"secret one", "secret two"} {
+			for _, purpose := range []string{"session", "sign-in"} {
+				var server []byte
+				if key != "" {
+					server = []byte(key)
+				}
+				derived := derive(server, []byte(secret), purpose)
+				if seen[string(derived)] || len(derived) != secretSize {
+					t.Errorf("%q, %q, %q: %x", key, secret, purpose, derived)
+				}
+				seen[string(derived)] = true
+			}
+		}
+	}
+}
+
 // What prints a Store does not print SESSION_KEY, and a Browser nothing that a handler keeps.
 func TestNothingIsPrinted(t *testing.T) {
 	key := NewKey()

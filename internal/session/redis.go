@@ -82,8 +82,8 @@ func parse(text string) (func() redis.UniversalClient, error) {
 	return func() redis.UniversalClient { return redis.NewClient(o) }, nil
 }
 
-// What Redis may cost: one command; one that a request can do without; all commands of a request together, and each
-// one more after that.
+// What Redis may cost: one command; one that a request can do without; all commands of a request together, and each one more
+// after that. An Update begins to count anew.
 const (
 	patience      = 1500 * time.Millisecond
 	shortPatience = 500 * time.Millisecond
