@@ -212,7 +212,8 @@ func TestFaults(t *testing.T) {
 			"/FILE: server must be a section, with a line for each setting", "/FILE: shop must be a section, with a line for each setting",
 			"SESSION_IDLE_TIMEOUT (session.idle_timeout in config.yaml) must be a duration such as 90s, 30m or 24h",
 		}},
-		{"a second document", "server: {}\n---\nserver: {rate_limit: 5}\n", nil, []string{"/FILE: there is more after a line ---, which nobody would read"}},
+		{"a second document", "server: {}\n---\nserver: {rate_limit: 5}\n", nil, []string{"/FILE has a second document after ---; only the first is read"}},
+		{"a document after an empty one", "---\n# a\n---\nserver: {rate_limit: 5}\n", nil, []string{"/FILE has a second document after ---; only the first is read"}},
 		{"ports", "", []string{"BASE_URL=http://localhost:99999", "LOGTO_ENDPOINT=http://logto.example:99999"}, []string{
 			"BASE_URL (server.base_url in config.yaml) must be an http or https URL without a path, such as https://www.example.com",
 			"LOGTO_ENDPOINT (logto.endpoint in config.yaml) must be an http or https URL without user, query or fragment",

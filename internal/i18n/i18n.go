@@ -59,7 +59,10 @@ func Load(folder fs.FS) (*Catalog, error) {
 			return nil, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
-	if i := slices.Index(c.languages, "en"); i > 0 {
+	if len(c.languages) == 0 {
+		return nil, errors.New("no messages: there is no file like en/site.toml")
+	}
+	if i := slices.Index(c.languages, "en"); i > 0 { // the default, where it is there
 		c.languages = slices.Insert(slices.Delete(c.languages, i, i+1), 0, "en")
 	}
 	var tags []language.Tag
@@ -93,11 +96,23 @@ func (c *Catalog) read(folder fs.FS, name string) error {
 	if _, known := c.tables[lang]; !known {
 		c.languages, c.tables[lang] = append(c.languages, lang), table{tag, make(map[string]message)}
 	}
+	return c.tables[lang].add("", entries)
+}
+
+// add adds messages. What is in a table, as title in [home], is named after that: home.title.
+func (t table) add(prefix string, entries map[string]any) (err error) {
 	for key, entry := range entries {
-		if _, known := c.tables[lang].messages[key]; known {
+		key = prefix + key
+		if inner, ok := entry.(map[string]any); ok && !haveForms(inner) {
+			if err := t.add(key+".", inner); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, known := t.messages[key]; known {
 			return fmt.Errorf("message %q is there twice", key)
 		}
-		if c.tables[lang].messages[key], err = newMessage(entry); err != nil {
+		if t.messages[key], err = newMessage(entry); err != nil {
 			return fmt.Errorf("message %q: %w", key, err)
 		}
 	}
@@ -106,6 +121,16 @@ func (c *Catalog) read(folder fs.FS, name string) error {
 
 var formNames = map[string]plural.Form{
 	"zero": plural.Zero, "one": plural.One, "two": plural.Two, "few": plural.Few, "many": plural.Many, "other": plural.Other,
+}
+
+// haveForms reports whether a table is of the plural forms of one message.
+func haveForms(entries map[string]any) bool {
+	for name := range entries {
+		if _, ok := formNames[name]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // newMessage makes a message of a text, or of one for each plural form.

@@ -54,6 +54,32 @@ func TestLoadFaults(t *testing.T) {
 	}
 }
 
+func TestNoMessages(t *testing.T) {
+	if _, err := i18n.Load(fstest.MapFS{}); err == nil {
+		t.Error("no messages, and no error")
+	}
+	if _, err := i18n.Load(fstest.MapFS{"no language/a.toml": {Data: []byte(`"a" = "x"`)}}); err == nil {
+		t.Error("a folder whose name is no language, and no error")
+	}
+}
+
+// Each language has its plural forms; one that a message lacks is said as the others.
+func TestPluralForms(t *testing.T) {
+	c, err := i18n.Load(fstest.MapFS{"pl/a.toml": {Data: []byte(`
+[box]
+all = { one = "{{.}} one", few = "{{.}} few", many = "{{.}} many", other = "{{.}} other" }
+some = { one = "{{.}} one", other = "{{.}} other" }
+`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number, want := range map[int][2]string{1: {"1 one", "1 one"}, 3: {"3 few", "3 other"}, 5: {"5 many", "5 other"}} {
+		if all, some := c.Text("pl", "box.all", number), c.Text("pl", "box.some", number); all != want[0] || some != want[1] {
+			t.Errorf("%d: %q, %q, want %q", number, all, some, want)
+		}
+	}
+}
+
 // A form of a message may write the place of its number in another way than the others.
 func TestOddPlace(t *testing.T) {
 	c, err := i18n.Load(fstest.MapFS{"en/a.toml": {Data: []byte(`"a.b" = { one = "{{ . }} thing", other = "{{.}} things" }`)}})
