@@ -38,6 +38,7 @@ func (app App) backchannelLogout(c *gin.Context) error {
 	return nil
 }
 
+// refuseLogout says what to answer to a logout token that was not taken.
 func refuseLogout(err error) (code int, kind string) {
 	if refused, ok := errors.AsType[*statusError](err); ok {
 		return refused.status, "invalid_request"

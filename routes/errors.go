@@ -114,7 +114,7 @@ func (app App) stop(c *gin.Context, err error) {
 		c.Redirect(http.StatusSeeOther, signInPath(app.backTo(c)))
 	case isOut:
 		c.JSON(http.StatusUnauthorized, gin.H{"error": "Not authenticated"})
-	case isAgain && !app.redirects(c):
+	case isAgain && (!app.redirects(c) || wantsJSON(c) && !isRead(c.Request.Method)):
 		c.JSON(http.StatusUnauthorized, gin.H{"error": "reauthentication_required", "sign_in": app.signInAgain(c)})
 	case isAgain && isRead(c.Request.Method):
 		c.Redirect(http.StatusSeeOther, app.signInAgain(c))

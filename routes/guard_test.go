@@ -33,6 +33,7 @@ func guarded(change ...func(*setup)) func(*setup) {
 				"/mfa":         RequireMFA(),
 				"/careful":     func(g *guard) { RequireRecentSignIn(time.Minute)(g); RequireMFA()(g) },
 				"/acting":      func(g *guard) { RequireOrganizationRole("admin")(g); RequirePermission(shopping)(g) },
+				"/insisting":   func(g *guard) { RequireRecentSignIn(time.Minute)(g); AlwaysRedirect(g) },
 				"/both":        func(g *guard) { RequireRole("admin")(g); RequireOrganization()(g) },
 			} {
 				pass := func(c *gin.Context) {
@@ -151,6 +152,27 @@ func wantGuard(b *browser, path string, want int, in string) {
 		answer := decode[map[string]string](b.t, program)
 		if program.status != 401 || answer["error"] != "reauthentication_required" || answer["sign_in"] != "/sign-in?"+parameter+"return_to="+url.QueryEscape(path) {
 			b.t.Errorf("program: %d %s", program.status, program.body)
+		}
+	}
+}
+
+// A script can't follow where a page leads: it is told where to sign in, also where everybody else is sent there.
+func TestReauthenticationOfScripts(t *testing.T) {
+	s := newSite(t, guarded())
+	b := s.signedIn(t, "ada")
+	for _, tt := range []struct {
+		method, path, accept string
+		want                 int
+	}{
+		{"GET", "/recent", "*/*", 401},
+		{"GET", "/insisting", "*/*", 303},
+		{"GET", "/insisting", "application/json", 303},
+		{"POST", "/insisting", "application/json", 401},
+		{"POST", "/insisting", "text/html", 403},
+	} {
+		a := b.do(tt.method, tt.path, "", "Accept", tt.accept)
+		if a.status != tt.want || a.status == 401 && !strings.HasPrefix(a.body, `{"error":"reauthentication_required","sign_in":"/sign-in?max_age=60`) {
+			t.Errorf("%s %s for %s: %d, want %d: %s", tt.method, tt.path, tt.accept, a.status, tt.want, a.body)
 		}
 	}
 }
@@ -461,7 +483,7 @@ func TestTokenOrCookie(t *testing.T) {
 	if a := s.signedIn(t, "grace").get(api); a.status != 403 || !strings.HasPrefix(a.body, `{"error":"forbidden","required":{"permission":`) {
 		t.Errorf("grace: %d %s", a.status, a.body)
 	}
-	if a := s.signedIn(t, "grace").get("/api/own/gl0bexcorp02"); a.status != 403 {
+	if a := s.signedIn(t, "grace").get("/api/own/gl0bexcorp02"); a.status != 403 || a.body != `{"error":"forbidden","required":{"permission":{"organization":"gl0bexcorp02","scopes":[]}}}` {
 		t.Errorf("no member: %d %s", a.status, a.body)
 	}
 	b.want(b.get("/api/own/a%20b"), 404, "")

@@ -85,7 +85,7 @@ func (app App) identify(c *gin.Context) {
 		level = slog.LevelDebug // asked every few seconds, for ever
 	}
 	if ctx, handler := context.WithoutCancel(c.Request.Context()), app.Log.Handler(); handler.Enabled(ctx, level) {
-		record := slog.NewRecord(time.Now(), level, "request", 0) // slog would find out where in the source this is
+		record := slog.NewRecord(time.Now(), level, "request", 0) // where in the source this is says nothing, and takes time to find out
 		record.AddAttrs(attributes...)
 		_ = handler.Handle(ctx, record) // as slog does
 	}

@@ -29,8 +29,8 @@ func (app App) handle(h handler) gin.HandlerFunc {
 	}
 }
 
-// rendered are what pages are written to.
-var rendered = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// buffers are what pages are rendered to, each by one request at a time.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // page renders a whole page, and only then sends it.
 func (app App) page(c *gin.Context, status int, name string, data any) error {
@@ -49,8 +49,8 @@ func (app App) page(c *gin.Context, status int, name string, data any) error {
 			return app.send(c, status, html.([]byte))
 		}
 	}
-	html := rendered.Get().(*bytes.Buffer)
-	defer rendered.Put(html)
+	html := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(html)
 	html.Reset()
 	err = app.Pages.Render(html, name, templates.Page{
 		Lang:      lang,

@@ -132,7 +132,7 @@ func (app App) explain(c *gin.Context, err error) (*tokenError, error) {
 	case errors.Is(err, auth.ErrOrganizationsScope):
 		code = "no_organizations"
 	case isAnswer, errors.Is(err, auth.ErrProvider), errors.Is(err, auth.ErrOpaqueToken), errors.Is(err, auth.ErrInvalidToken):
-	case errors.Is(err, auth.ErrInvalidOption): // it is named by what is no ID
+	case errors.Is(err, auth.ErrInvalidOption): // the organization's ID is not one that can be asked for
 	default:
 		return nil, err
 	}

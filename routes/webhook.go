@@ -54,6 +54,7 @@ func (app App) webhook(c *gin.Context) error {
 	return app.onEvent(c.Request.Context(), event)
 }
 
+// refuseWebhook says what to answer to a webhook that was not taken.
 func refuseWebhook(err error) (code int, kind string) {
 	_, isLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {

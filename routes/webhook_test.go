@@ -1,13 +1,19 @@
 package routes
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"example.com/logto-gin-starter/auth"
@@ -86,6 +92,46 @@ func TestWebhookRequests(t *testing.T) {
 	}
 	if strings.Contains(s.log.text(), "nobody") {
 		t.Error("the log names a subject")
+	}
+}
+
+// What Logto calls is counted by what became of it, and the log says why. A caller who breaks off is no fault of ours.
+func TestCallsAreCounted(t *testing.T) {
+	counted := map[string]int{}
+	s := newSite(t, func(set *setup) {
+		set.client.WebhookKey = webhookKey
+		set.app = func(app *App) {
+			app.Observe = func(_ context.Context, event, outcome string, _ float64) { counted[event+" "+outcome]++ }
+		}
+	})
+	body := `{"event":"User.Deleted","createdAt":"` + time.Now().UTC().Format(time.RFC3339Nano) + `","data":{"id":"nobody"}}`
+	post := func(body io.Reader) int {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/webhooks/logto", body)
+		r.Header.Set(authtest.SignatureHeader, sign(webhookKey, `{"event":"User.Deleted","createdAt":"`))
+		s.web.Config.Handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	if got := post(io.MultiReader(strings.NewReader(`{"event":"User.Deleted","createdAt":"`), iotest.ErrReader(errors.New("read tcp 192.0.2.1")))); got != 400 {
+		t.Errorf("cut off: %d", got)
+	}
+	s.event(t, body, sign(webhookKey, body))
+	s.event(t, body, "")
+	s.redis.down()
+	s.event(t, body, sign(webhookKey, body))
+	s.redis.up()
+	want := map[string]int{ObservedWebhook + " completed": 1, ObservedWebhook + " refused": 2, ObservedWebhook + " failed": 1}
+	if !maps.Equal(counted, want) {
+		t.Errorf("%v, want %v", counted, want)
+	}
+	levels := map[any]int{}
+	for _, line := range s.log.lines(t, "request") {
+		if line["status"] != 200.0 && line["error"] == nil || strings.Contains(fmt.Sprint(line["error"]), "192.0.2.1") {
+			t.Errorf("log: %v", line)
+		}
+		levels[line["level"]]++
+	}
+	if levels["ERROR"] != 1 {
+		t.Errorf("log: %v", levels)
 	}
 }
 

@@ -81,6 +81,27 @@ func TestHealthcheck(t *testing.T) {
 	}
 }
 
+// A first signal lets requests finish, and a second one does not wait for them. An argument that is no flag starts nothing.
+func TestSignals(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	address := freeAddress(t)
+	logto, options := newLogto(t, "http://"+address)
+	i := startInstance(t, address, append(settings("http://"+address, address, newRedis(t).url(), logto, options), "SHUTDOWN_DELAY=1h"))
+	i.terminate()
+	eventually(t, "the instance is about to stop", func() bool {
+		status, err := get(t.Context(), i.url+"/readyz")
+		return err == nil && status == http.StatusServiceUnavailable
+	})
+	i.terminate()
+	if code := i.exitCode(); code != -1 { // a signal ended it
+		t.Errorf("exit code %d", code)
+	}
+	if code, output := runProgram(t, build(t, "."), i.environ, "check"); code != 2 || !strings.Contains(output, "unknown argument check") {
+		t.Errorf("an argument that is no flag: exit code %d, %s", code, output)
+	}
+}
+
 // Wrong and missing settings stop the start, with one line for each that says what to set and quotes no secret.
 func TestFaultySettings(t *testing.T) {
 	heavy(t)

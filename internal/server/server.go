@@ -88,7 +88,7 @@ func Listen(cfg config.Config, log *slog.Logger, observer Observer) (*Server, er
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%s is in use by another program: stop that, or set LISTEN_ADDR and BASE_URL (demo: -app)", cfg.Server.ListenAddr)
 	} else if err != nil {
-		err = fmt.Errorf("LISTEN_ADDR: %w", err)
+		err = fmt.Errorf("LISTEN_ADDR (demo: -app): %w", err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, rdb.Close())

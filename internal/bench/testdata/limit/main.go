@@ -87,7 +87,7 @@ func discover() relyingParty {
 // person is what the page shows of whoever is signed in.
 type person struct{ Name, Picture, Email, Since, Ago, Initial, Places string }
 
-// page is home: for nobody without Redis, for somebody with one command; or with that command, but as for nobody.
+// page is home: for nobody without Redis, for somebody with one command. /welcome reads the session, and shows the page for nobody.
 func (l limit) page(c *gin.Context) {
 	page, who := l.welcome, person{}
 	if id, err := c.Cookie("sid"); err == nil {
