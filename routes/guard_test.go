@@ -170,7 +170,7 @@ func TestReauthenticationOfScripts(t *testing.T) {
 		{"POST", "/insisting", "application/json", 401},
 		{"POST", "/insisting", "text/html", 403},
 	} {
-		a := b.do(tt.method, tt.path, "", "Accept", tt.accept)
+		a := b.do(tt.method, tt.path, "", "Accept", tt.accept, "Referer", s.url+"/form")
 		if a.status != tt.want || a.status == 401 && !strings.HasPrefix(a.body, `{"error":"reauthentication_required","sign_in":"/sign-in?max_age=60`) {
 			t.Errorf("%s %s for %s: %d, want %d: %s", tt.method, tt.path, tt.accept, a.status, tt.want, a.body)
 		}
