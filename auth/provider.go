@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// callTimeout bounds each request to Logto, from connecting to the last byte.
+	// callTimeout bounds a request to Logto, from connecting to the last byte; a refresh has refreshTimeout.
 	callTimeout = 10 * time.Second
 	// maxAnswer bounds the body of each answer, in bytes; a discovery document has about 3 KB.
 	maxAnswer = 1 << 20
@@ -95,7 +95,7 @@ const maxKeys = 16
 func (v *Verifier) newKeyCache() *cached[[]jose.JSONWebKey] {
 	return newCached(10*time.Minute, time.Hour, func(ctx context.Context) (keys []jose.JSONWebKey, err error) {
 		defer wrap(&err, "fetch keys")
-		p, err := v.provider.get(ctx) // known by now: verifySignature has asked for it
+		p, err := v.provider.get(ctx) // mostly known: verifySignature asks for it first
 		if err != nil {
 			return nil, err
 		}

@@ -478,18 +478,22 @@ func TestAbortedPage(t *testing.T) {
 	})
 }
 
+// browsers signs the person in with n browsers, and returns what each has.
+func (a *app) browsers(tb testing.TB, n int) (storages []*storage) {
+	for range n {
+		a.storage = &storage{}
+		a.request()
+		a.signIn(tb)
+		storages = append(storages, a.storage)
+	}
+	return storages
+}
+
 // An instance that starts while Logto is down knows no discovery document: it leaves Logto alone like every other.
 func TestOutageWithoutDiscovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newApp(t, revalidating)
-		storages := []*storage{a.storage}
-		a.signIn(t)
-		for range 19 {
-			a.storage = &storage{}
-			a.request()
-			a.signIn(t)
-			storages = append(storages, a.storage)
-		}
+		storages := a.browsers(t, 20)
 		time.Sleep(5 * time.Minute)
 		restarted := a.newClient(t)
 		a.idp.On(authtest.Discovery, authtest.Status(http.StatusBadGateway))
@@ -515,14 +519,7 @@ func TestOutageWithoutDiscovery(t *testing.T) {
 func TestOutageIsWhatRefreshesSay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newApp(t, revalidating)
-		storages := []*storage{a.storage}
-		a.signIn(t)
-		for range 19 {
-			a.storage = &storage{}
-			a.request()
-			a.signIn(t)
-			storages = append(storages, a.storage)
-		}
+		storages := a.browsers(t, 20)
 		page := func() {
 			var all sync.WaitGroup
 			for _, s := range storages {

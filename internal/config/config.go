@@ -5,9 +5,11 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"reflect"
@@ -16,7 +18,6 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/parser"
 
 	"example.com/logto-gin-starter/auth"
 	"example.com/logto-gin-starter/internal/session"
@@ -115,16 +116,13 @@ func readFile(path string) (sections map[string]map[string]any, err error) {
 		return nil, err
 	}
 	var all map[string]any
-	file, err := parser.ParseBytes(data, 0)
-	if err == nil {
-		err = yaml.Unmarshal(data, &all)
-	}
-	if err != nil {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&all); err != nil && !errors.Is(err, io.EOF) {
 		line, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
 		return nil, fmt.Errorf("%s: %s", path, line)
 	}
 	var faults []error
-	if len(file.Docs) > 1 || strings.Count("\n"+string(data), "\n---") > 1 { // an empty one is no document to the parser
+	if !errors.Is(decoder.Decode(new(any)), io.EOF) || strings.Count("\n"+string(data), "\n---") > 1 { // an empty one is EOF, too
 		faults = append(faults, fmt.Errorf("%s has a second document after ---; only the first is read", path))
 	}
 	sections = make(map[string]map[string]any)
